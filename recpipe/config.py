@@ -1,0 +1,193 @@
+"""Typed configuration: YAML and `--set` in, frozen settings out.
+
+A capability declares its settings beside its code (`segments/settings.py`, ...); the root
+class that joins them is assembled in `recpipe.stages.settings`. This module knows how to
+read, override, validate and canonicalise them, and how to say what is wrong.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from recpipe.errors import ConfigError
+
+
+class Settings(BaseModel):
+    """Base of all settings: frozen, no unknown keys, one docstring a field.
+
+    The docstring below a field is its description in docs/configuration.md.
+    """
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        use_attribute_docstrings=True,
+        validate_default=True,
+        allow_inf_nan=False,
+        protected_namespaces=(),
+    )
+
+
+class Execution:
+    """Marks a field that changes how a result is computed but not what it is.
+
+    Such fields (device, workers, batch sizes) stay out of fingerprints:
+    `batch_tokens: Annotated[PositiveInt, Execution()] = 1024`.
+    """
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def nearest(word: str, known: Iterable[str]) -> list[str]:
+    """Return the known words, those most like `word` first."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=3, cutoff=0.5)
+    return close + [name for name in names if name not in close]
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return the next step for an unknown word: the likely one first, then all valid ones."""
+    names = sorted(known)
+    close = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
+    guess = f"did you mean '{close[0]}'? " if close else ""
+    return f"{guess}valid: {', '.join(nearest(word, names))}"
+
+
+def read_raw(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """Read a YAML file and lay `section.key=value` overrides over it.
+
+    Args:
+        path: The YAML file; None means an empty one.
+        overrides: Strings of the form `train.hidden_dim=128`; values are YAML.
+
+    Raises:
+        ConfigError: The file is missing or no mapping, or an override is malformed.
+    """
+    raw: dict[str, Any] = {}
+    if path is not None:
+        try:
+            text = path.read_text(encoding="utf-8")
+        except FileNotFoundError:
+            raise ConfigError(
+                "configuration file not found", where=str(path), next_step="check the path after -c/--config"
+            ) from None
+        except (OSError, UnicodeDecodeError) as error:
+            raise ConfigError(f"configuration file cannot be read: {error}", where=str(path)) from error
+        loaded = _parse_yaml(text, str(path))
+        if loaded is not None and not isinstance(loaded, dict):
+            raise ConfigError("a configuration is a mapping of sections", where=str(path))
+        raw = loaded or {}
+    for override in overrides:
+        _apply_override(raw, override)
+    return raw
+
+
+def _parse_yaml(text: str, where: str) -> Any:
+    try:
+        return yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
+        problem = getattr(error, "problem", None) or str(error)
+        raise ConfigError(f"invalid YAML: {problem}", where=place) from error
+
+
+def _apply_override(raw: dict[str, Any], override: str) -> None:
+    key, separator, value = override.partition("=")
+    names = key.strip().split(".")
+    if not separator or not all(names):
+        raise ConfigError(
+            f"cannot read --set {override!r}", next_step="write --set section.key=value, e.g. --set cluster.n_clusters=8"
+        )
+    section = raw
+    for name in names[:-1]:
+        child = section.get(name)
+        if child is None:
+            child = section[name] = {}
+        if not isinstance(child, dict):
+            raise ConfigError(f"--set {key}: '{name}' is a value, not a section")
+        section = child
+    section[names[-1]] = _parse_yaml(value, f"--set {key}")
+
+
+def validate(settings: type[S], raw: Mapping[str, Any], *, path: Path | None = None) -> S:
+    """Build settings from a raw mapping.
+
+    Raises:
+        ConfigError: Every problem found, each with its key and, from a file, its line.
+    """
+    try:
+        return settings.model_validate(dict(raw))
+    except ValidationError as error:
+        lines = _key_lines(path)
+        problems = [_describe(settings, dict(problem), path, lines) for problem in error.errors()]
+        where = str(path) if path else None
+        raise ConfigError("; ".join(problems), where=where, next_step="recpipe config shows every key and its value") from None
+
+
+def _describe(settings: type[Settings], problem: dict[str, Any], path: Path | None, lines: dict[str, int]) -> str:
+    location = [str(part) for part in problem["loc"]]
+    key = ".".join(location)
+    line = lines.get(key)
+    place = f" (line {line})" if path and line else ""
+    if problem["type"] == "extra_forbidden":
+        known = _fields_at(settings, location[:-1])
+        return f"unknown key '{key}'{place}: {did_you_mean(location[-1], known)}"
+    message = str(problem["msg"]).removeprefix("Value error, ")
+    return f"{key or 'configuration'}{place}: {message} (got {problem['input']!r})"
+
+
+def _fields_at(settings: type[Settings], location: Sequence[str]) -> list[str]:
+    """Names of the fields of the section at `location`."""
+    current: Any = settings
+    for name in location:
+        field = getattr(current, "model_fields", {}).get(name)
+        if field is None:
+            return []
+        current = field.annotation
+    return list(getattr(current, "model_fields", {}))
+
+
+def _key_lines(path: Path | None) -> dict[str, int]:
+    """Map dotted keys of a YAML file to their line numbers."""
+    if path is None:
+        return {}
+    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
+    lines: dict[str, int] = {}
+
+    def walk(node: yaml.Node | None, prefix: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            for key_node, value_node in node.value:
+                key = f"{prefix}{key_node.value}"
+                lines[key] = key_node.start_mark.line + 1
+                walk(value_node, f"{key}.")
+
+    walk(root, "")
+    return lines
+
+
+def identity_of(settings: Settings) -> dict[str, Any]:
+    """Return the part of the settings that determines a result, as plain JSON values.
+
+    Fields marked `Execution` are left out, at every depth.
+    """
+    values: dict[str, Any] = {}
+    for name, field in type(settings).model_fields.items():
+        if any(isinstance(mark, Execution) or mark is Execution for mark in field.metadata):
+            continue
+        value = getattr(settings, name)
+        values[name] = identity_of(value) if isinstance(value, Settings) else value
+    return dict(json.loads(json.dumps(values, sort_keys=True, default=str)))
+
+
+def to_yaml(settings: Settings) -> str:
+    """Return settings as YAML in the order of their declaration."""
+    return str(yaml.safe_dump(settings.model_dump(mode="json"), sort_keys=False, allow_unicode=True))
