@@ -1,0 +1,193 @@
+"""Every artifact recpipe reads or writes, declared once.
+
+This is the only place where a column name is spelled: other modules use the `Column`
+objects (`ITEM_ID`, `EMBEDDING`, ...) or their names through them. No Arrow here; the
+store turns these declarations into Arrow schemas and checks.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+class Type(StrEnum):
+    """Column types and how they are stored in Parquet."""
+
+    STRING = "string"
+    INT32 = "int32"
+    INT64 = "int64"
+    FLOAT32 = "float32"
+    FLOAT64 = "float64"
+    BOOL = "bool"
+    TIMESTAMP = "timestamp[us, UTC]"
+    STRINGS = "list<string>"
+    VECTOR = "fixed_size_list<float32>"
+
+
+class Scope(StrEnum):
+    """Where an artifact lives below the work directory."""
+
+    TABLE = "table"
+    """`tables/`: a validated source table, shared by both views."""
+    SHARED = "shared"
+    """Computed from no interaction, shared by both views."""
+    VIEW = "view"
+    """One in production, one in `evaluation/`."""
+    EVALUATION = "evaluation"
+    """Exists in `evaluation/` only."""
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column: its name, type and meaning.
+
+    Attributes:
+        optional: The column may be absent.
+        nullable: A present column may hold nulls.
+    """
+
+    name: str
+    type: Type
+    meaning: str
+    optional: bool = False
+    nullable: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """One Parquet file (or, with `folder`, one model folder) with a fixed meaning.
+
+    Attributes:
+        key: Names of the columns that identify a row; unique together unless `repeats`.
+        extra: Columns beyond the declared ones are kept (attributes of users and items).
+        repeats: The key may occur on several rows.
+    """
+
+    name: str
+    version: int
+    scope: Scope
+    meaning: str
+    columns: tuple[Column, ...]
+    key: tuple[str, ...]
+    extra: bool = False
+    repeats: bool = False
+    folder: bool = False
+
+    def column(self, name: str) -> Column:
+        """Return the column of that name; KeyError when it is not declared."""
+        for column in self.columns:
+            if column.name == name:
+                return column
+        raise KeyError(f"{self.name} declares no column {name}")
+
+
+USER_ID = Column("user_id", Type.STRING, "The user. Always text, also when it looks like a number.")
+ITEM_ID = Column("item_id", Type.STRING, "The item. Always text, also when it looks like a number.")
+TITLE = Column("title", Type.STRING, "A short name people recognise.", optional=True, nullable=True)
+TEXT = Column("text", Type.STRING, "Free text that describes the row.", optional=True, nullable=True)
+IMAGE = Column("image", Type.STRING, "Path of a picture.", optional=True, nullable=True)
+AUDIO = Column("audio", Type.STRING, "Path of a sound.", optional=True, nullable=True)
+RATING = Column("rating", Type.FLOAT32, "How the user rated the item.", optional=True, nullable=True)
+TIMESTAMP = Column("timestamp", Type.TIMESTAMP, "When it happened.", optional=True, nullable=False)
+POSITION = Column("position", Type.INT64, "Order within the user where no time is known.", optional=True)
+TAG = Column("tag", Type.STRING, "A word a user gave an item.")
+
+EMBEDDING = Column("embedding", Type.VECTOR, "Unit-length vector from the encoder; null when nothing to embed.", nullable=True)
+PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the user's own text.", nullable=True)
+HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", nullable=True)
+
+FEATURE = Column("feature", Type.STRING, "Name of one behaviour feature: a coordinate of x.")
+FEATURE_KIND = Column("kind", Type.STRING, "How it is computed: count, recency, rating, share, hour, weekday, numeric or category.")
+FEATURE_SOURCE = Column("source_column", Type.STRING, "Column it is computed from.", nullable=True)
+FEATURE_VALUE = Column("source_value", Type.STRING, "Value of that column it counts, for shares and categories.", nullable=True)
+FEATURE_MEAN = Column("mean", Type.FLOAT64, "Mean over users; the value of a user for whom it is unknown.")
+FEATURE_SCALE = Column("scale", Type.FLOAT64, "Standard deviation over users; 1 for a constant feature.")
+FEATURES = Column("features", Type.VECTOR, "Behaviour features x, raw, in the order of profile_features.")
+
+SEGMENT = Column("segment", Type.INT32, "Number of the segment; -1: the user has nothing to embed.")
+CENTRE = Column("centre", Type.VECTOR, "Mean of the members' embeddings, in the encoder's space.")
+DISTANCE = Column("distance", Type.FLOAT32, "Euclidean distance to the centre, in the space clustered; null without embedding.", nullable=True)
+SIZE = Column("size", Type.INT64, "Number of members.")
+SHARE = Column("share", Type.FLOAT32, "Members as a share of all users.")
+LABEL = Column("label", Type.STRING, "What sets the segment apart, in a few words.")
+TERMS = Column("terms", Type.STRINGS, "Words and attribute values more frequent here than elsewhere.")
+TOP_ITEMS = Column("items", Type.STRINGS, "Ids of the items that set the segment apart.")
+TOP_TITLES = Column("titles", Type.STRINGS, "Their titles.")
+COMPONENT = Column("component", Type.INT32, "Number of the principal component, largest variance first.")
+COMPONENT_MEAN = Column("mean", Type.FLOAT64, "Projection of the mean embedding; subtracted from a projected embedding.")
+COMPONENT_VECTOR = Column("vector", Type.VECTOR, "Unit vector of the component in the encoder's space.")
+
+RANK = Column("rank", Type.INT32, "1 is best.")
+SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable within a user.")
+SOURCE = Column("source", Type.STRING, "Path that produced it: the model's name, segment or popularity.")
+RECOMMENDED_TITLE = Column("title", Type.STRING, "Title of the item.", nullable=True)
+
+USERS = Artifact(
+    "users", 1, Scope.TABLE, "Users, validated. Derived from the interactions where no table is given.",
+    (USER_ID, TEXT), key=("user_id",), extra=True,
+)  # fmt: skip
+ITEMS = Artifact(
+    "items", 1, Scope.TABLE, "Items, validated; at least one of title, text, image and audio.",
+    (ITEM_ID, TITLE, TEXT, IMAGE, AUDIO), key=("item_id",), extra=True,
+)  # fmt: skip
+INTERACTIONS = Artifact(
+    "interactions", 1, Scope.TABLE,
+    "Interactions, validated; the rows of one user stand together, oldest first, users in the order of the users table.",
+    (USER_ID, ITEM_ID, RATING, TIMESTAMP, POSITION), key=("user_id", "item_id"), extra=True, repeats=True,
+)  # fmt: skip
+ITEM_EMBEDDINGS = Artifact(
+    "item_embeddings", 1, Scope.SHARED, "Items as vectors v.", (ITEM_ID, EMBEDDING), key=("item_id",),
+)  # fmt: skip
+USER_EMBEDDINGS = Artifact(
+    "user_embeddings", 1, Scope.VIEW, "Users as vectors z: the normalised weighted mean of the parts that exist.",
+    (USER_ID, PROFILE_EMBEDDING, HISTORY_EMBEDDING, EMBEDDING), key=("user_id",),
+)  # fmt: skip
+USER_PROFILES = Artifact(
+    "user_profiles", 1, Scope.VIEW, "Profiles p = [x, c, centre of c].",
+    (USER_ID, FEATURES, SEGMENT, CENTRE, DISTANCE), key=("user_id",),
+)  # fmt: skip
+PROFILE_FEATURES = Artifact(
+    "profile_features", 1, Scope.VIEW, "What each coordinate of x means, and how to standardise it.",
+    (FEATURE, FEATURE_KIND, FEATURE_SOURCE, FEATURE_VALUE, FEATURE_MEAN, FEATURE_SCALE), key=("feature",),
+)  # fmt: skip
+SEGMENTS = Artifact(
+    "segments", 1, Scope.VIEW, "Segments: size, centre and what sets them apart.",
+    (SEGMENT, SIZE, SHARE, LABEL, TERMS, TOP_ITEMS, TOP_TITLES, CENTRE), key=("segment",),
+)  # fmt: skip
+SEGMENT_SPACE = Artifact(
+    "segment_space", 1, Scope.VIEW, "The PCA basis of the clustered space; no rows when cluster.pca_dim is null.",
+    (COMPONENT, COMPONENT_MEAN, COMPONENT_VECTOR), key=("component",),
+)  # fmt: skip
+MODEL = Artifact(
+    "model", 1, Scope.VIEW, "A fitted model: a folder with current.json, weights in safetensors and ids in Parquet.",
+    (), key=(), folder=True,
+)  # fmt: skip
+RECOMMENDATIONS = Artifact(
+    "recommendations", 1, Scope.VIEW, "The result: items for every user, best first.",
+    (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE), key=("user_id", "rank"),
+)  # fmt: skip
+TRAIN_INTERACTIONS = Artifact(
+    "train_interactions", 1, Scope.EVALUATION, "What the evaluation view may learn from; stands for interactions there.",
+    INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
+)  # fmt: skip
+VALIDATION_INTERACTIONS = Artifact(
+    "validation_interactions", 1, Scope.EVALUATION, "Held out to choose hyper-parameters and epochs.",
+    INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
+)  # fmt: skip
+TEST_INTERACTIONS = Artifact(
+    "test_interactions", 1, Scope.EVALUATION, "Held out for the one table of metrics.",
+    INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
+)  # fmt: skip
+TAGS = Artifact(
+    "tags", 1, Scope.TABLE, "Tags users gave items: interactions, never item attributes.",
+    (USER_ID, ITEM_ID, TAG, TIMESTAMP), key=("user_id", "item_id"), repeats=True,
+)  # fmt: skip
+
+ARTIFACTS: dict[str, Artifact] = {
+    artifact.name: artifact
+    for artifact in (
+        USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
+        SEGMENTS, SEGMENT_SPACE, MODEL, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
+    )
+}  # fmt: skip
