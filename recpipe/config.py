@@ -105,7 +105,8 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
     names = key.strip().split(".")
     if not separator or not all(names):
         raise ConfigError(
-            f"cannot read --set {override!r}", next_step="write --set section.key=value, e.g. --set cluster.n_clusters=8"
+            f"cannot read --set {override!r}",
+            next_step="write --set section.key=value, e.g. --set cluster.n_clusters=8",
         )
     section = raw
     for name in names[:-1]:
@@ -130,7 +131,9 @@ def validate(settings: type[S], raw: Mapping[str, Any], *, path: Path | None = N
         lines = _key_lines(path)
         problems = [_describe(settings, dict(problem), path, lines) for problem in error.errors()]
         where = str(path) if path else None
-        raise ConfigError("; ".join(problems), where=where, next_step="recpipe config shows every key and its value") from None
+        raise ConfigError(
+            "; ".join(problems), where=where, next_step="recpipe config shows every key and its value"
+        ) from None
 
 
 def _describe(settings: type[Settings], problem: dict[str, Any], path: Path | None, lines: dict[str, int]) -> str:

@@ -1,0 +1,149 @@
+"""Logs and progress on stderr; stdout belongs to results.
+
+Plain lines for people, one JSON object a line for machines. Progress is a bar on a terminal
+and otherwise a log line at most every 30 seconds, so that a quiet night says little.
+"""
+
+from __future__ import annotations
+
+import contextvars
+import json
+import logging
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from typing import Literal, Protocol, TextIO
+
+LogFormat = Literal["plain", "json"]
+
+PROGRESS_SECONDS = 30.0
+
+_stage: contextvars.ContextVar[str] = contextvars.ContextVar("stage", default="")
+
+
+def get() -> logging.Logger:
+    """Return the one logger of recpipe."""
+    return logging.getLogger("recpipe")
+
+
+def fields(**values: object) -> dict[str, object]:
+    """Return structured fields for a log call: `log.info("...", extra=fields(rows=12))`."""
+    return {"fields": values}
+
+
+@contextmanager
+def stage(name: str) -> Iterator[None]:
+    """Mark every line logged inside as coming from stage `name`."""
+    token = _stage.set(name)
+    try:
+        yield
+    finally:
+        _stage.reset(token)
+
+
+class _Plain(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        moment = datetime.fromtimestamp(record.created).strftime("%H:%M:%S")
+        name = _stage.get()
+        level = f"{record.levelname.lower()}: " if record.levelno >= logging.WARNING else ""
+        line = f"{moment}  {name + ': ' if name else ''}{level}{record.getMessage()}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+class _Json(logging.Formatter):
+    def format(self, record: logging.LogRecord) -> str:
+        entry: dict[str, object] = {
+            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "level": record.levelname.lower(),
+            "message": record.getMessage(),
+        }
+        if _stage.get():
+            entry["stage"] = _stage.get()
+        extra = getattr(record, "fields", None)
+        if isinstance(extra, dict):
+            entry.update(extra)
+        if record.exc_info:
+            entry["traceback"] = self.formatException(record.exc_info)
+        return json.dumps(entry, ensure_ascii=False, default=str)
+
+
+class _StderrHandler(logging.StreamHandler[TextIO]):
+    """Write to whatever sys.stderr is now, so that a captured stream is honoured."""
+
+    def __init__(self) -> None:
+        super().__init__(sys.stderr)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self.stream = sys.stderr
+        super().emit(record)
+
+
+def configure(log_format: LogFormat = "plain", *, debug: bool = False) -> None:
+    """Send the log to stderr in the given format; replaces an earlier configuration."""
+    logger = get()
+    handler = _StderrHandler()
+    handler.setFormatter(_Json() if log_format == "json" else _Plain())
+    logger.handlers = [handler]
+    logger.setLevel(logging.DEBUG if debug else logging.INFO)
+    logger.propagate = False
+
+
+class Progress(Protocol):
+    """Counts finished work."""
+
+    def advance(self, amount: int) -> None:
+        """Count `amount` more units as done."""
+
+
+class _Bar:
+    def __init__(self, total: int, label: str, unit: str) -> None:
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, leave=False, unit_scale=True)
+
+    def advance(self, amount: int) -> None:
+        self._bar.update(amount)
+
+    def close(self) -> None:
+        self._bar.close()
+
+
+class _Lines:
+    def __init__(self, total: int, label: str, unit: str) -> None:
+        self._total, self._label, self._unit = total, label, unit
+        self._done = 0
+        self._started = self._reported = time.monotonic()
+
+    def advance(self, amount: int) -> None:
+        self._done += amount
+        now = time.monotonic()
+        if now - self._reported < PROGRESS_SECONDS or self._done >= self._total:
+            return
+        self._reported = now
+        rate = self._done / (now - self._started)
+        left = (self._total - self._done) / rate if rate else 0.0
+        get().info(
+            "%s: %d of %d %s, %.0f a second, about %.0f s left",
+            self._label, self._done, self._total, self._unit, rate, left,
+            extra=fields(done=self._done, total=self._total, per_second=round(rate, 1)),
+        )  # fmt: skip
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def progress(total: int, label: str, unit: str = "rows") -> Iterator[Progress]:
+    """Show progress over `total` units: a bar on a terminal, otherwise sparse log lines."""
+    json_log = any(isinstance(handler.formatter, _Json) for handler in get().handlers)
+    shown: _Bar | _Lines = (
+        _Bar(total, label, unit) if sys.stderr.isatty() and not json_log else _Lines(total, label, unit)
+    )
+    try:
+        yield shown
+    finally:
+        shown.close()

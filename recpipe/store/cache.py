@@ -1,0 +1,105 @@
+"""The embedding cache: a text that was embedded once is not embedded again.
+
+Immutable Parquet segments of (content key, vector) below `<cache>/<encoder key>/`. Any
+number of writers add segments; a segment's name is the digest of its keys, so writing the
+same twice changes nothing. Vectors of two encoder keys never meet: they are in two folders.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+
+from recpipe.errors import DataError
+from recpipe.store import publish
+from recpipe.store.arrow import vector_array, vector_matrix
+
+_KEY = "key"
+_VECTOR = "vector"
+
+
+def content_keys(contents: Sequence[str]) -> NDArray[np.uint64]:
+    """Return 128-bit keys of texts as (n, 2) uint64."""
+    raw = b"".join(hashlib.blake2b(content.encode(), digest_size=16).digest() for content in contents)
+    return np.frombuffer(raw, dtype="<u8").reshape(-1, 2)
+
+
+class EmbeddingCache:
+    """Vectors by content, for one encoder key.
+
+    Memory: 24 bytes a cached vector for the index; the vectors themselves stay on disk.
+    """
+
+    def __init__(self, folder: Path, encoder_key: str) -> None:
+        self._folder = folder / encoder_key
+        self._paths: list[Path] = []
+        self._keys = np.zeros((0, 2), np.uint64)
+        self._segment = np.zeros(0, np.int32)
+        self._row = np.zeros(0, np.int32)
+        for path in sorted(self._folder.glob("*.parquet")):
+            self._index(path, _read_keys(path))
+        self._sort()
+
+    def _index(self, path: Path, keys: NDArray[np.uint64]) -> None:
+        self._keys = np.concatenate([self._keys, keys])
+        self._segment = np.concatenate([self._segment, np.full(len(keys), len(self._paths), np.int32)])
+        self._row = np.concatenate([self._row, np.arange(len(keys), dtype=np.int32)])
+        self._paths.append(path)
+
+    def _sort(self) -> None:
+        order = np.argsort(self._keys[:, 0], kind="stable")
+        self._keys, self._segment, self._row = self._keys[order], self._segment[order], self._row[order]
+
+    def lookup(self, keys: NDArray[np.uint64], dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Return vectors (n, dim) and which of them were found; the others are zero.
+
+        Raises:
+            DataError: A cached vector has another dimension.
+        """
+        vectors = np.zeros((len(keys), dim), np.float32)
+        # equal first halves are a 2^-64 accident: looked at one place each, by the full key
+        place = np.searchsorted(self._keys[:, 0], keys[:, 0])
+        inside = place < len(self._keys)
+        found = np.zeros(len(keys), bool)
+        found[inside] = (self._keys[place[inside]] == keys[inside]).all(axis=1)
+        hits = np.flatnonzero(found)
+        for segment in np.unique(self._segment[place[hits]]):
+            mine = hits[self._segment[place[hits]] == segment]
+            column = pq.read_table(self._paths[segment], columns=[_VECTOR], memory_map=True, partitioning=None).column(
+                0
+            )
+            matrix, _ = vector_matrix(column)
+            if matrix.shape[1] != dim:
+                raise DataError(
+                    f"cached vectors have {matrix.shape[1]} dimensions, the encoder {dim}",
+                    where=str(self._paths[segment]),
+                    next_step="delete this cache folder",
+                )
+            vectors[mine] = matrix[self._row[place[mine]]]
+        return vectors, found
+
+    def add(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32]) -> None:
+        """Publish a new segment and make it visible to this process."""
+        if not len(keys):
+            return
+        digest = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
+        path = self._folder / f"{digest}.parquet"
+        if not path.exists():
+            raw = pa.array(keys.astype("<u8").tobytes()[i : i + 16] for i in range(0, 16 * len(keys), 16))
+            table = pa.table({_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors)})
+            with publish.replacing(path) as temporary:
+                pq.write_table(table, temporary, compression="NONE", use_dictionary=False)
+        if path not in self._paths:
+            self._index(path, keys)
+            self._sort()
+
+
+def _read_keys(path: Path) -> NDArray[np.uint64]:
+    column = pq.read_table(path, columns=[_KEY], partitioning=None).column(0)
+    return np.frombuffer(b"".join(column.to_pylist()), dtype="<u8").reshape(-1, 2)

@@ -1,0 +1,62 @@
+"""Where every artifact lives below the work directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+
+from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
+
+
+class View(StrEnum):
+    """Which world a stage works in: everything, or what evaluation may learn from."""
+
+    PRODUCTION = "production"
+    EVALUATION = "evaluation"
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Paths below one work directory.
+
+    Attributes:
+        workdir: The work directory.
+        model_name: Name of the model that `model` means (setting `train.name`).
+    """
+
+    workdir: Path
+    model_name: str = "model"
+
+    def path(self, artifact: Artifact, view: View) -> Path:
+        """Return the default path of an artifact in a view.
+
+        In the evaluation view `interactions` are the training interactions: nothing
+        downstream of the split can see a held-out row by accident.
+        """
+        if view is View.EVALUATION and artifact is INTERACTIONS:
+            artifact = TRAIN_INTERACTIONS
+        if artifact.scope is Scope.TABLE:
+            return self.workdir / "tables" / f"{artifact.name}.parquet"
+        in_evaluation = artifact.scope is Scope.EVALUATION or (artifact.scope is Scope.VIEW and view is View.EVALUATION)
+        folder = self.workdir / "evaluation" if in_evaluation else self.workdir
+        if artifact.folder:
+            return folder / "models" / self.model_name
+        return folder / f"{artifact.name}.parquet"
+
+    def parts(self, fingerprint: str) -> Path:
+        """Return the folder of unfinished and finished parts of one stage run."""
+        return self.workdir / ".parts" / fingerprint
+
+    @property
+    def locks(self) -> Path:
+        return self.workdir / ".locks"
+
+    @property
+    def digests(self) -> Path:
+        """The file that remembers file digests by path, size and modification time."""
+        return self.workdir / ".digests.json"
+
+    def quarantine(self, table: str) -> Path:
+        """Return the file that holds the bad rows of a source table."""
+        return self.workdir / "quarantine" / f"{table}.parquet"

@@ -1,0 +1,60 @@
+"""Locks on the work directory and on outputs, by flock.
+
+The kernel drops a lock when its holder dies, so a dead holder's lock is free at once.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from recpipe.errors import LockedError
+
+
+@contextmanager
+def hold(lock: Path, *, what: str, exclusive: bool, wait: bool = False) -> Iterator[None]:
+    """Hold a lock file while the block runs.
+
+    Args:
+        lock: The lock file; created where absent and never deleted.
+        what: What it protects, for the message.
+        exclusive: Nobody else may hold it; otherwise any number may share it.
+        wait: Wait for the holder instead of failing at once.
+
+    Raises:
+        LockedError: Somebody else holds it.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
+    try:
+        mode = fcntl.LOCK_EX if exclusive else fcntl.LOCK_SH
+        try:
+            fcntl.flock(descriptor, mode if wait else mode | fcntl.LOCK_NB)
+        except BlockingIOError:
+            holder = os.pread(descriptor, 500, 0).decode(errors="replace").strip()
+            raise LockedError(
+                f"{what} is in use by another run",
+                where=f"{lock}{f' (last taken by {holder})' if holder else ''}",
+                next_step="wait for it to finish; a lock whose holder died is free at once",
+            ) from None
+        os.ftruncate(descriptor, 0)
+        os.pwrite(descriptor, f"pid {os.getpid()}: {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n".encode(), 0)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def workdir_lock(locks: Path) -> Path:
+    """Return the lock of the whole work directory: shared by stages, exclusive for `run`."""
+    return locks / "workdir.lock"
+
+
+def output_lock(locks: Path, output: Path) -> Path:
+    """Return the lock of one output, wherever it is written."""
+    digest = hashlib.blake2b(str(output.resolve()).encode(), digest_size=6).hexdigest()
+    return locks / f"{output.name}-{digest}.lock"
