@@ -1,0 +1,117 @@
+"""Loading tokeniser, transformer and dense layers of a model folder, quietly and without its code."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from recpipe.encoders.folder import EncoderFolder, Head
+from recpipe.encoders.settings import Pooling
+from recpipe.errors import UnavailableError
+
+
+@contextmanager
+def quiet_transformers() -> Iterator[None]:
+    """Keep transformers' progress bars, load reports and advice off stderr."""
+    from transformers.utils import logging as transformers_logging
+
+    verbosity = transformers_logging.get_verbosity()
+    bars = transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if bars:
+            transformers_logging.enable_progress_bar()
+
+
+def load_tokenizer(folder: EncoderFolder) -> Any:
+    """Return the folder's tokeniser, the fast one where there is one.
+
+    Raises:
+        UnavailableError: It cannot be loaded.
+    """
+    from transformers import AutoTokenizer
+
+    with quiet_transformers(), _explained(folder, "tokeniser"):
+        return AutoTokenizer.from_pretrained(folder.transformer_path, local_files_only=True, trust_remote_code=False)
+
+
+def load_transformer(folder: EncoderFolder, pooling: Pooling) -> Any:
+    """Return the folder's transformer in float32, in evaluation mode, on the CPU.
+
+    Raises:
+        UnavailableError: It cannot be loaded, or some of its weights are missing.
+    """
+    from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
+
+    with quiet_transformers(), _explained(folder, "weights"):
+        config = AutoConfig.from_pretrained(folder.transformer_path, local_files_only=True, trust_remote_code=False)
+        # Of an encoder-decoder (T5) only the encoder is wanted.
+        loader = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
+        model, info = loader.from_pretrained(
+            folder.transformer_path,
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+        )
+    _check_missing(folder, sorted(info["missing_keys"]), pooling)
+    return model.float().eval().requires_grad_(False)
+
+
+def load_dense(folder: EncoderFolder, head: Head) -> nn.Module:
+    """Return a dense layer with its activation.
+
+    Raises:
+        UnavailableError: Its weights are damaged.
+    """
+    assert head.path is not None
+    with _explained(folder, f"dense layer {head.path.name}"):
+        weights = load_file(head.path / "model.safetensors")
+        weight, bias = weights["linear.weight"], weights.get("linear.bias")
+        linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
+        linear.load_state_dict({key.removeprefix("linear."): value for key, value in weights.items()})
+    activation: nn.Module = getattr(nn, head.activation)()
+    return nn.Sequential(linear, activation).float().eval().requires_grad_(False)
+
+
+def _check_missing(folder: EncoderFolder, missing: list[str], pooling: Pooling) -> None:
+    """Refuse weights that transformers would fill with random numbers."""
+    if pooling != "pooler":  # the pooler is not used then, and many folders leave it out
+        missing = [key for key in missing if "pooler." not in key]
+    if missing:
+        shown = ", ".join(missing[:3]) + (f" and {len(missing) - 3} more" if len(missing) > 3 else "")
+        raise UnavailableError(
+            f"the weights of '{folder.name}' are incomplete: {shown}",
+            where=str(folder.transformer_path),
+            next_step="choose another pooling"
+            if all("pooler." in key for key in missing)
+            else "check the model folder",
+        )
+
+
+@contextmanager
+def _explained(folder: EncoderFolder, part: str) -> Iterator[None]:
+    """Turn the errors of loading into one that names the model."""
+    try:
+        yield
+    except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        if "trust_remote_code" in str(error):
+            reason = "it brings its own code, which recpipe never runs"
+        raise UnavailableError(
+            f"the {part} of '{folder.name}' cannot be loaded: {reason}",
+            where=str(folder.path),
+            next_step="check the model folder, or choose another encoder.model_name",
+        ) from error
