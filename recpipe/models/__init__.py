@@ -1,0 +1,1 @@
+"""Models: one file each, found by name; the contract is in `base`, the lookup in `registry`."""

@@ -1,0 +1,1 @@
+"""Scoring: from vectors or scores to the best items of every user."""
