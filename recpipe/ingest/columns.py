@@ -1,0 +1,191 @@
+"""From source columns to canonical columns and attributes."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from recpipe import schemas
+from recpipe.errors import DataError
+from recpipe.ingest.attributes import to_text
+from recpipe.ingest.settings import DataSettings
+from recpipe.ingest.sources import Chunk
+
+_JOINT = ". "
+_PATHS = (schemas.IMAGE.name, schemas.AUDIO.name)
+_TEXTS = (schemas.TITLE.name, schemas.TEXT.name, *_PATHS)
+_SEPARATORS = (";", "\t", "|", ",", "::")
+
+
+@dataclass(slots=True)
+class ColumnPlan:
+    """Maps the columns of one table.
+
+    A source column mapped alone is renamed; columns joined into one stay available as
+    attributes. Extra columns are attributes unless `keep` leaves them out.
+
+    Attributes:
+        mapping: Canonical or attribute name -> source columns.
+        keep: Names of attributes to keep; None keeps all.
+        separators: Column -> separator that makes a list of its text.
+        notes: What was left out, and why.
+    """
+
+    artifact: schemas.Artifact
+    mapping: Mapping[str, Sequence[str]]
+    keep: frozenset[str] | None
+    separators: Mapping[str, str]
+    media_root: str | None = None
+    notes: dict[str, str] = field(default_factory=dict)
+    _missing: set[str] = field(default_factory=set)
+    _met: set[str] = field(default_factory=set)
+
+    @property
+    def table(self) -> str:
+        """Name of the table."""
+        return self.artifact.name
+
+    def apply(self, chunk: Chunk) -> dict[str, pa.Array]:
+        """Return canonical columns, then attributes; empty text is null, lists are split.
+
+        Raises:
+            DataError: A required or mapped column is not in the file, or holds nested values.
+        """
+        self._check(chunk)
+        taken = {sources[0] for sources in self.mapping.values() if len(sources) == 1}
+        result: dict[str, pa.Array] = {}
+        for name in [column.name for column in self.artifact.columns]:
+            if (values := self._mapped(name, chunk)) is not None:
+                result[name] = self._as_text(name, values) if name in _TEXTS else values
+        names = [*self.mapping, *(name for name in chunk.columns if name not in taken)]
+        for name in dict.fromkeys(names):
+            kept = self.keep is None or name in self.keep
+            if name not in result and kept and (values := self._mapped(name, chunk)) is not None:
+                result[name] = self._split(name, values)
+        return result
+
+    def finish(self) -> None:
+        """Check, after the last chunk, that each mapped column was met.
+
+        Raises:
+            DataError: A source column named in the settings is nowhere in the data.
+        """
+        for source in sorted(self._missing - self._met):
+            raise DataError(
+                f"{self.table}: data.columns names '{source}', which no row has", next_step="check its name"
+            )
+
+    def _mapped(self, name: str, chunk: Chunk) -> pa.Array | None:
+        sources = self.mapping.get(name, (name,))
+        found = [_blank_to_null(chunk.columns[source]) for source in sources if source in chunk.columns]
+        if len(found) <= 1:
+            return found[0] if found else None
+        joined = pc.binary_join_element_wise(*map(to_text, found), _JOINT, null_handling="skip")
+        return _blank_to_null(joined)
+
+    def _as_text(self, name: str, values: pa.Array) -> pa.Array:
+        text = _blank_to_null(to_text(values))
+        if name in _PATHS and self.media_root is not None:
+            root = Path(self.media_root)
+            paths = [None if p is None else p if "://" in p else str(root / p) for p in text.to_pylist()]
+            return pa.array(paths, pa.string())
+        return text
+
+    def _split(self, name: str, values: pa.Array) -> pa.Array:
+        separator = self.separators.get(name)
+        if separator is None or not pa.types.is_string(values.type):
+            return values
+        lists = [
+            None if text is None else [part.strip() for part in text.split(separator) if part.strip()]
+            for text in values.to_pylist()
+        ]
+        return pa.array(lists, pa.list_(pa.string()))
+
+    def _check(self, chunk: Chunk) -> None:
+        needed = {source for sources in self.mapping.values() for source in sources}
+        required = {c.name for c in self.artifact.columns if not c.optional}
+        canonical = {c.name for c in self.artifact.columns if c.name not in self.mapping}
+        for name, why in chunk.refused.items():
+            if name in needed | canonical:
+                raise DataError(f"{self.table}: column {name} cannot be used: {why}", next_step="flatten it")
+            if self.keep is None or name in self.keep:
+                self.notes.setdefault(name, f"column {name} is left out: {why}")
+        self._met |= needed & chunk.columns.keys()
+        if chunk.open_ended and not chunk.columns:
+            return
+        for name in sorted(required):
+            if not any(source in chunk.columns for source in self.mapping.get(name, (name,))):
+                raise self._missing_column(name, chunk)
+        absent = sorted(needed - chunk.columns.keys())
+        if chunk.open_ended:
+            self._missing |= set(absent)
+        elif absent:
+            raise self._unmapped(absent[0], chunk)
+
+    def _missing_column(self, name: str, chunk: Chunk) -> DataError:
+        found = list(chunk.columns)
+        guess = _like(name, found)
+        source = guess or "SOURCE_COLUMN"
+        steps = [f"write data.columns: {{{self.table}: {{{name}: {source}}}}}"]
+        if guess:
+            steps.insert(0, f"did you mean '{guess}'?")
+        if len(found) == 1 and (separator := next((s for s in _SEPARATORS if s in found[0]), None)):
+            steps = [f"its one column holds {separator!r}: set data.delimiter to what separates fields"]
+        elif chunk.untyped and all(column.replace(".", "", 1).isdigit() for column in found):
+            steps = ["the first line looks like data: add a line with the column names"]
+        what = f"{self.table}: no column {' + '.join(self.mapping.get(name, (name,)))}; found: {', '.join(found)}"
+        return DataError(what, where=_header(chunk), next_step=" ".join(steps))
+
+    def _unmapped(self, source: str, chunk: Chunk) -> DataError:
+        target = next(name for name, sources in self.mapping.items() if source in sources)
+        guess = _like(source, list(chunk.columns))
+        return DataError(
+            f"{self.table}: data.columns maps {target} to '{source}', which is not there; "
+            f"found: {', '.join(chunk.columns)}",
+            where=_header(chunk),
+            next_step=f"did you mean '{guess}'?" if guess else f"mend data.columns.{self.table}.{target}",
+        )
+
+
+def column_plan(artifact: schemas.Artifact, settings: DataSettings) -> ColumnPlan:
+    """Return the plan of one of the tables users, items and interactions."""
+    mapping = {
+        name: (source,) if isinstance(source, str) else tuple(source)
+        for name, source in getattr(settings.columns, artifact.name).items()
+    }
+    keep = getattr(settings.keep, artifact.name)
+    separators = getattr(settings.list_columns, artifact.name)
+    kept = None if keep is None else frozenset(keep)
+    return ColumnPlan(artifact, mapping, kept, separators, settings.media_root)
+
+
+def _blank_to_null(values: pa.Array) -> pa.Array:
+    if not pa.types.is_string(values.type):
+        return values
+    lengths = pc.binary_length(values)
+    if not pc.any(pc.equal(lengths, 0)).as_py():
+        return values
+    return pc.if_else(pc.equal(lengths, 0), pa.scalar(None, pa.string()), values)
+
+
+def _like(name: str, found: Sequence[str]) -> str | None:
+    """The column that `name` may be meant by: the same letters, or nearly."""
+    plain = {_plain(column): column for column in reversed(found)}
+    stem = _plain(name).removesuffix("id")
+    close = difflib.get_close_matches(_plain(name), list(plain), n=1, cutoff=0.6)
+    if close:
+        return plain[close[0]]
+    return next((column for key, column in plain.items() if stem and key.startswith(stem)), None)
+
+
+def _plain(name: str) -> str:
+    return "".join(letter for letter in name.lower() if letter.isalnum())
+
+
+def _header(chunk: Chunk) -> str:
+    return f"{chunk.file.path}, line 1" if chunk.untyped else str(chunk.file.path)

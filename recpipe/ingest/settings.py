@@ -1,0 +1,133 @@
+"""Settings of the source tables and of the split."""
+
+from __future__ import annotations
+
+import codecs
+from typing import Annotated, Literal
+
+from pydantic import Field, NonNegativeInt, field_validator, model_validator
+
+from recpipe.config import Execution, Settings
+
+Paths = str | list[str] | None
+
+
+class ColumnMaps(Settings):
+    """Which source column becomes which canonical column, for each table."""
+
+    users: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+    items: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+    interactions: dict[str, str | list[str]] = Field(default_factory=dict)
+    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+
+
+class ListColumns(Settings):
+    """Text columns that hold several values, for each table."""
+
+    users: dict[str, str] = Field(default_factory=dict)
+    """Column -> the separator its values are split at, e.g. `{hobbies: "|"}`."""
+    items: dict[str, str] = Field(default_factory=dict)
+    """Column -> the separator its values are split at, e.g. `{genres: "|"}`."""
+    interactions: dict[str, str] = Field(default_factory=dict)
+    """Column -> the separator its values are split at."""
+
+
+class TextColumns(Settings):
+    """Columns that stay text although every value looks like a number, for each table."""
+
+    users: list[str] = Field(default_factory=list)
+    """Names of such columns, e.g. postcodes."""
+    items: list[str] = Field(default_factory=list)
+    """Names of such columns, e.g. category codes."""
+    interactions: list[str] = Field(default_factory=list)
+    """Names of such columns."""
+
+
+class KeptColumns(Settings):
+    """Columns kept beside the canonical ones, for each table."""
+
+    users: list[str] | None = None
+    """Attributes to keep; null keeps all, [] none."""
+    items: list[str] | None = None
+    """Attributes to keep; null keeps all, [] none."""
+    interactions: list[str] | None = None
+    """Attributes to keep; null keeps all, [] none."""
+
+
+class DataSettings(Settings):
+    """Where the source tables are and how to read them."""
+
+    users: Annotated[Paths, Execution()] = None
+    """File, folder or glob (or a list of them): CSV, TSV, JSONL or Parquet. Null: users come from the interactions."""
+    items: Annotated[Paths, Execution()] = None
+    """File, folder or glob (or a list of them): CSV, TSV, JSONL or Parquet."""
+    interactions: Annotated[Paths, Execution()] = None
+    """File, folder or glob (or a list of them): CSV, TSV, JSONL or Parquet."""
+    columns: ColumnMaps = ColumnMaps()
+    """Names of the source columns, where they are not the canonical ones."""
+    list_columns: ListColumns = ListColumns()
+    """Text columns to split into lists."""
+    text_columns: TextColumns = TextColumns()
+    """Columns that stay text although every value looks like a number."""
+    keep: KeptColumns = KeptColumns()
+    """Attributes to keep beside the canonical columns."""
+    timestamp_unit: Literal["auto", "s", "ms", "us", "ns"] = "auto"
+    """Unit of numeric timestamps; auto tells it from each value's size. Text is ISO 8601, UTC where it has no zone."""
+    rating_min: float | None = None
+    """Lowest valid rating."""
+    rating_max: float | None = None
+    """Highest valid rating."""
+    media_root: str | None = None
+    """Folder that relative paths of pictures and sounds start from; null: the current directory."""
+    max_bad_rows: NonNegativeInt = 100
+    """More bad rows than this in one table fail the run; 0 allows none."""
+    encoding: str = "auto"
+    """Encoding of text files: auto is UTF-8, or UTF-16 where the file starts with its mark; or e.g. cp1252."""
+    delimiter: str = "auto"
+    """One character or `tab`; auto tells it from the header (comma, semicolon, tab or bar)."""
+    quoting: bool = True
+    """Whether double quotes enclose fields in CSV and TSV."""
+
+    @field_validator("encoding")
+    @classmethod
+    def _known_encoding(cls, value: str) -> str:
+        if value != "auto":
+            try:
+                codecs.lookup(value)
+            except LookupError:
+                raise ValueError("unknown encoding; write auto, utf-8, utf-16, cp1252, latin-1, ...") from None
+        return value
+
+    @field_validator("delimiter")
+    @classmethod
+    def _one_character(cls, value: str) -> str:
+        if value in {"tab", "\\t"}:
+            return "\t"
+        if value != "auto" and (len(value) != 1 or not value.isascii() or value in '"\r\n'):
+            raise ValueError("a delimiter is auto, tab or one ASCII character other than a quote")
+        return value
+
+    @model_validator(mode="after")
+    def _rating_bounds(self) -> DataSettings:
+        if self.rating_min is not None and self.rating_max is not None and self.rating_min >= self.rating_max:
+            raise ValueError("rating_min must be below rating_max")
+        return self
+
+
+class SplitSettings(Settings):
+    """How interactions are held out for the evaluation view."""
+
+    by: Literal["auto", "time"] = "auto"
+    """`time`: the newest interactions of all users are held out; auto chooses time where timestamps exist."""
+    test_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the interactions, the newest, held out for the metrics."""
+    validation_share: float = Field(0.1, gt=0, lt=1)
+    """Share of the interactions, the newest before those, held out to choose hyper-parameters."""
+
+    @model_validator(mode="after")
+    def _something_left(self) -> SplitSettings:
+        if self.test_share + self.validation_share >= 1:
+            raise ValueError("test_share and validation_share leave nothing to train on")
+        return self
