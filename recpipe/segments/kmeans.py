@@ -20,7 +20,7 @@ CELLS_PER_CHUNK = 4_000_000
 """Distances computed at a time: 32 MB."""
 
 
-def fit_kmeans(points: np.ndarray, *, n_clusters: int, seed: int, n_init: int = 4, max_iter: int = 300) -> np.ndarray:
+def fit_kmeans(points: np.ndarray, *, n_clusters: int, seed: int, n_init: int = 10, max_iter: int = 300) -> np.ndarray:
     """Fit K-means, k-means++ starts, the best of `n_init` runs, each until no point moves.
 
     Lloyd (1982), Arthur & Vassilvitskii (2007). One thread, so that sums have one order

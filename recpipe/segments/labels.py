@@ -7,7 +7,6 @@ members meet a term than everybody else does, drawn to zero where there is littl
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -38,6 +37,9 @@ MIN_VALUE_SHARE = 0.05
 
 PRIOR_WEIGHT = 100.0
 """Weight of the prior, in pseudo-counts spread like everybody's counts."""
+
+NO_LABEL = "mixed"
+"""Label of a segment that nothing sets apart."""
 
 MAX_TERMS = 10
 """Terms listed per segment, beside the few in the label."""
@@ -138,13 +140,14 @@ def _ranked_terms(
     user_words = _ranked_words(evidence.user_terms)
     title_words = _ranked_words(items.terms)
     decades = _ranked_words(items.decades, min_score=TELLING_DECADE)
+    covered = _values_describe_items(attributes)
     ranked = []
     for segment in range(len(evidence.sizes)):
         heads = [_value_term(scored.value) for scored in values[segment] if scored.share >= MIN_VALUE_SHARE]
         tails = [_value_term(scored.value) for scored in values[segment] if scored.share < MIN_VALUE_SHARE]
         words = title_words[segment]
-        if len(heads) >= n_terms:
-            # Where values say enough, single words of titles only add noise; phrases are names.
+        if covered:
+            # Where values describe the items, single words of titles only add noise; phrases are names.
             words = [word for word in words if " " in word]
         said = set().union(*(_stems(term) for term in heads))
         words = _without_repeats([word for word in [*user_words[segment], *words] if not _stems(word) & said])
@@ -155,15 +158,24 @@ def _ranked_terms(
     return ranked
 
 
+def _values_describe_items(attributes: ItemAttributes) -> bool:
+    """Say whether the kept values of some column reach most of the items that have any."""
+    total = np.asarray(attributes.matrix.sum(axis=0)).ravel()
+    names = np.array([value.column for value in attributes.values])
+    n_values = len(attributes.values)
+    reach = [total[:n_values][names == name].sum() for name in attributes.columns]
+    return any(part >= 0.5 * max(known, 1.0) for part, known in zip(reach, total[n_values:], strict=True))
+
+
 def _top_items(evidence: SegmentEvidence, segment: int) -> list[int]:
     """Rows of the items that set a segment apart, best first."""
     total = np.asarray(evidence.item_weights.sum(axis=0)).ravel()
     here = evidence.item_weights[[segment]].toarray().ravel()
     rows: dict[int, None] = {}
     # A lower bar where few pass the first: items are many and each is met by few.
-    for min_z in (MIN_Z, 1.0):
+    for min_z in (MIN_Z, 1.0, 0.0):
         score = telling(here, total, min_z=min_z)
-        score[here < max(1.0, MIN_MEMBER_SHARE * evidence.sizes[segment])] = 0
+        score[here < MIN_MEMBER_SHARE * evidence.sizes[segment]] = 0
         rows.update(dict.fromkeys(int(row) for row in _best(score)))
     return list(rows)
 
@@ -207,6 +219,8 @@ def _scored_values(counts: sparse.csr_matrix, values: Sequence[AttributeValue]) 
             block = np.array([index for index, value in enumerate(values) if value.column == column])
             known = max(float(row[len(values) + position]), 1e-9)
             score = telling(row[block], total[block])
+            if not score.any():  # a small segment: the best guess is better than none
+                score = telling(row[block], total[block], min_z=1.0)
             scored += [
                 _ScoredValue(values[block[i]], float(score[i]), float(row[block[i]]) / known) for i in _best(score)
             ]
@@ -257,24 +271,26 @@ def _stems(term: str) -> set[str]:
 
 
 def _unique_labels(ranked: Sequence[list[str]], titles: Sequence[tuple[str, ...]], *, n_terms: int) -> list[str]:
-    """Join the first terms; labels of the same terms get further ones, then a title, then a number."""
-    lengths = [n_terms] * len(ranked)
-    pools = [
-        terms or [title for title in likes if title] or ["mixed"] for terms, likes in zip(ranked, titles, strict=True)
-    ]
-    for _ in range(MAX_TERMS):
-        chosen = [frozenset(pool[:length]) for pool, length in zip(pools, lengths, strict=True)]
-        repeated = {terms for terms, count in Counter(chosen).items() if count > 1}
-        if not repeated:
-            break
-        lengths = [length + (terms in repeated) for length, terms in zip(lengths, chosen, strict=True)]
-    labels = [", ".join(pool[:length]) for pool, length in zip(pools, lengths, strict=True)]
-    seen: Counter[str] = Counter()
-    for place, label in enumerate(labels):
-        if labels.count(label) > 1 and any(titles[place]):
-            labels[place] = f"{label}, like {next(title for title in titles[place] if title)}"
-    for place, label in enumerate(list(labels)):
-        seen[label] += 1
-        if seen[label] > 1:
-            labels[place] = f"{label} ({seen[label]})"
+    """Join the first terms of each segment.
+
+    Where an earlier, larger segment has the same terms in any order, a later term takes
+    the last place; failing that an item's title is added, and failing that a number.
+    """
+    taken: set[frozenset[str]] = set()
+    labels: list[str] = []
+    for terms, likes in zip(ranked, titles, strict=True):
+        named = [title for title in likes if title]
+        chosen = terms[:n_terms] or [f"like {named[0]}" if named else NO_LABEL]
+        others = [[*chosen[:-1], term] for term in terms[n_terms:]]
+        others += [[*chosen, f"like {title}"] for title in named]
+        for candidate in [chosen, *others]:
+            if frozenset(candidate) not in taken:
+                chosen = candidate
+                break
+        number = 2
+        while frozenset(chosen) in taken:
+            chosen = [*(terms[:n_terms] or [NO_LABEL]), str(number)]
+            number += 1
+        taken.add(frozenset(chosen))
+        labels.append(", ".join(chosen))
     return labels

@@ -53,7 +53,7 @@ class ClusterSettings(Settings):
     """Principal components clustered on; null clusters the embeddings themselves."""
     fit: bool = True
     """false assigns to the existing segment_space and segments, so that segment numbers stay from night to night."""
-    n_init: PositiveInt = 4
+    n_init: PositiveInt = 10
     """K-means restarts; the one with the least inertia stays."""
     max_iter: PositiveInt = 300
     """Most Lloyd iterations per restart, and most passes over all users after it."""

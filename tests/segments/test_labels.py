@@ -11,7 +11,7 @@ from recpipe.segments import evidence as evidence_module
 from recpipe.segments.attributes import AttributeValue, ItemAttributes, item_attributes
 from recpipe.segments.behaviour import Histories
 from recpipe.segments.evidence import SegmentEvidence, TermCounts, read_items
-from recpipe.segments.labels import describe_segments, log_odds, telling
+from recpipe.segments.labels import _unique_labels, _without_repeats, describe_segments, log_odds, telling
 
 N_ITEMS = 60
 GENRES = ("Sci-Fi", "Romance", "Western")
@@ -103,7 +103,7 @@ def test_labels_are_unique_and_never_empty(n_segments: int) -> None:
 
 def test_nothing_known_at_all() -> None:
     evidence = SegmentEvidence.empty(n_segments=2, n_items=N_ITEMS)
-    assert [text.label for text in describe_segments(evidence, attributes(*VALUES), [ITEMS])] == ["mixed", "mixed (2)"]
+    assert [text.label for text in describe_segments(evidence, attributes(*VALUES), [ITEMS])] == ["mixed", "mixed, 2"]
 
 
 def test_batches_change_nothing() -> None:
@@ -156,3 +156,13 @@ def test_rare_terms_are_forgotten_beyond_the_bound(monkeypatch: pytest.MonkeyPat
     assert list(counts.vocabulary) == ["a", "b"]
     assert counts.weights.tolist() == [[3, 2]]
     np.testing.assert_allclose(counts.n_effective, [3, 2])
+
+
+def test_equal_labels_get_another_term_then_a_title_then_a_number() -> None:
+    ranked = [["a", "b", "c"], ["b", "a", "d"], ["a", "b"], ["a", "b"], [], ["a", "b"]]
+    titles: list[tuple[str, ...]] = [("T",), ("T",), ("", "T"), (), ("T",), ()]
+    assert _unique_labels(ranked, titles, n_terms=2) == ["a, b", "b, d", "a, b, like T", "a, b, 2", "like T", "a, b, 3"]
+
+
+def test_a_phrase_takes_the_place_of_its_words() -> None:
+    assert _without_repeats(["baking", "jazz", "bread baking", "breads"]) == ["bread baking", "jazz"]
