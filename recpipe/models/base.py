@@ -58,7 +58,7 @@ class Items:
         embedded: bool (n_items,): the item has an embedding.
         titles: `pa.StringArray` (n_items,), or None.
         first_seen_us: int64 (n_items,): release or first interaction, microseconds UTC, or None.
-        attributes: the further columns of the items table, same rows, or None.
+        attributes: the items table with all its columns, same rows, or None.
     """
 
     ids: pa.StringArray
@@ -92,7 +92,7 @@ class Profiles:
         features: float32 (n_users, n_features): x, raw. Width 0 when profiles are not read.
         segments: int32 (n_users,): c; -1 for users with nothing to embed or no profile.
         centres: float32 (n_users, dim): centre of the segment; of -1, the mean of all z.
-        attributes: the further columns of the users table, same rows, or None.
+        attributes: the users table with all its columns, same rows, or None.
     """
 
     user_ids: pa.StringArray

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     Int64 = npt.NDArray[np.int64]
 
 TILE_ITEMS = 8192
-"""Items scored at a time: with 256 users 8 MB of scores; smaller tiles merge more often, larger ones leave the cache."""
+"""Items scored at a time: 8 MB for 256 users; smaller tiles merge more often, larger ones leave the cache."""
 
 _MINUS_INFINITY = float("-inf")
 _LOW_BITS = 0xFFFFFFFF
@@ -103,7 +103,7 @@ def top_n_of_scores(scores: Float32, *, n: int, tie_order: Int32, excluded: Excl
     order = np.argsort(tie_order)
 
     def tile(start: int, stop: int) -> torch.Tensor:
-        return torch.from_numpy(scores[:, order[start:stop]])
+        return torch.from_numpy(scores.take(order[start:stop], axis=1))
 
     best = _select(tile, n_users=len(scores), places=tie_order, n=n, excluded=excluded, device="cpu")
     return _decode(best, order=order, n=n)
@@ -132,7 +132,8 @@ class ItemIndex:
             raise _not_finite("user vectors")
         lists = TopN(np.empty((n_users, n), dtype=np.int32), np.empty((n_users, n), dtype=np.float32))
         # One buffer for all tiles: a fresh allocation costs page faults, as much time as small products.
-        buffer = torch.empty(min(block_users, n_users) * TILE_ITEMS, device=self._device)
+        tile_items = min(TILE_ITEMS, len(self._order))
+        buffer = torch.empty(min(block_users, n_users) * tile_items, device=self._device)
         for start in range(0, n_users, block_users):
             stop = min(start + block_users, n_users)
             users = torch.from_numpy(np.ascontiguousarray(user_vectors[start:stop])).to(self._device)
