@@ -1,6 +1,6 @@
 """The embedding cache: a text that was embedded once is not embedded again.
 
-Immutable Parquet segments of (content key, vector) below `<cache>/<encoder key>/`. Any
+Immutable Parquet segments of (content key, vector, truncated) below `<cache>/<encoder key>/`. Any
 number of writers add segments; a segment's name is the digest of its keys, so writing the
 same twice changes nothing. Vectors of two encoder keys never meet: they are in two folders.
 """
@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -16,12 +17,27 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from recpipe.errors import DataError
 from recpipe.store import publish
 from recpipe.store.arrow import vector_array, vector_matrix
 
 _KEY = "key"
 _VECTOR = "vector"
+_TRUNCATED = "truncated"
+
+
+@dataclass(frozen=True, slots=True)
+class Cached:
+    """What the cache knows of n contents.
+
+    Attributes:
+        vectors: (n, dim) float32; zero where not found.
+        truncated: (n,) bool, the encoder read only the beginning.
+        found: (n,) bool.
+    """
+
+    vectors: NDArray[np.float32]
+    truncated: NDArray[np.bool_]
+    found: NDArray[np.bool_]
 
 
 def content_keys(contents: Sequence[str]) -> NDArray[np.uint64]:
@@ -56,35 +72,34 @@ class EmbeddingCache:
         order = np.argsort(self._keys[:, 0], kind="stable")
         self._keys, self._segment, self._row = self._keys[order], self._segment[order], self._row[order]
 
-    def lookup(self, keys: NDArray[np.uint64], dim: int) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-        """Return vectors (n, dim) and which of them were found; the others are zero.
+    @property
+    def dim(self) -> int | None:
+        """Length of the cached vectors; None while there are none."""
+        if not self._paths:
+            return None
+        return int(pq.read_schema(self._paths[0]).field(_VECTOR).type.list_size)
 
-        Raises:
-            DataError: A cached vector has another dimension.
-        """
-        vectors = np.zeros((len(keys), dim), np.float32)
-        # equal first halves are a 2^-64 accident: looked at one place each, by the full key
+    def lookup(self, keys: NDArray[np.uint64]) -> Cached:
+        """Find contents by their keys (n, 2)."""
+        vectors = np.zeros((len(keys), self.dim or 0), np.float32)
+        truncated = np.zeros(len(keys), bool)
+        found = np.zeros(len(keys), bool)
+        # equal first halves are a 2^-64 accident: the full key is compared at one place, and a miss only costs time
         place = np.searchsorted(self._keys[:, 0], keys[:, 0])
         inside = place < len(self._keys)
-        found = np.zeros(len(keys), bool)
         found[inside] = (self._keys[place[inside]] == keys[inside]).all(axis=1)
         hits = np.flatnonzero(found)
         for segment in np.unique(self._segment[place[hits]]):
             mine = hits[self._segment[place[hits]] == segment]
-            column = pq.read_table(self._paths[segment], columns=[_VECTOR], memory_map=True, partitioning=None).column(
-                0
+            table = pq.read_table(
+                self._paths[segment], columns=[_VECTOR, _TRUNCATED], memory_map=True, partitioning=None
             )
-            matrix, _ = vector_matrix(column)
-            if matrix.shape[1] != dim:
-                raise DataError(
-                    f"cached vectors have {matrix.shape[1]} dimensions, the encoder {dim}",
-                    where=str(self._paths[segment]),
-                    next_step="delete this cache folder",
-                )
-            vectors[mine] = matrix[self._row[place[mine]]]
-        return vectors, found
+            rows = self._row[place[mine]]
+            vectors[mine] = vector_matrix(table.column(_VECTOR))[0][rows]
+            truncated[mine] = table.column(_TRUNCATED).to_numpy()[rows]
+        return Cached(vectors, truncated, found)
 
-    def add(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32]) -> None:
+    def add(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32], truncated: NDArray[np.bool_]) -> None:
         """Publish a new segment and make it visible to this process."""
         if not len(keys):
             return
@@ -92,7 +107,9 @@ class EmbeddingCache:
         path = self._folder / f"{digest}.parquet"
         if not path.exists():
             raw = pa.array(keys.astype("<u8").tobytes()[i : i + 16] for i in range(0, 16 * len(keys), 16))
-            table = pa.table({_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors)})
+            table = pa.table(
+                {_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors), _TRUNCATED: pa.array(truncated)}
+            )
             with publish.replacing(path) as temporary:
                 pq.write_table(table, temporary, compression="NONE", use_dictionary=False)
         if path not in self._paths:

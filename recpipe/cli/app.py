@@ -1,0 +1,136 @@
+"""The command line: lazy commands, and the one place where errors become exit codes."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import signal
+import sys
+import traceback
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import click
+
+from recpipe import __version__, logs
+from recpipe.cli import registry
+from recpipe.errors import RecpipeError
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+class _Terminated(BaseException):
+    """SIGTERM arrived: unwind, drop temporary files, keep finished parts."""
+
+
+class RecpipeGroup(click.Group):
+    """The top-level group; finds commands by name and translates errors."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return registry.names()
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        return registry.command(cmd_name)
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and not args[0].startswith("-") and args[0] not in registry.names():
+            from recpipe.config import did_you_mean
+
+            raise click.UsageError(f"no command '{args[0]}': {did_you_mean(args[0], registry.names())}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
+        """Run, print what went wrong, and exit with the code of docs/commands.md."""
+        words = list(sys.argv[1:] if args is None else args)
+        # before click has parsed anything: a wrong command line is reported in the format asked for
+        json_log = "--log-format=json" in words or ("--log-format", "json") in itertools.pairwise(words)
+        logs.configure("json" if json_log else "plain", debug="--debug" in words)
+        with _sigterm_raises():
+            sys.exit(self._run(words, prog_name, json_log=json_log, debug="--debug" in words))
+
+    def _run(self, words: list[str], prog_name: str | None, *, json_log: bool, debug: bool) -> int:
+        try:
+            result = super().main(words, prog_name or "recpipe", standalone_mode=False)
+            return result if isinstance(result, int) else 0
+        except click.exceptions.Exit as error:
+            return error.exit_code
+        except click.ClickException as error:
+            _report(error.format_message(), error.exit_code, json_log=json_log, where=None, next_step=_help_hint(error))
+            return error.exit_code
+        except RecpipeError as error:
+            if debug:
+                traceback.print_exc()
+            _report(error.what, error.exit_code, json_log=json_log, where=error.where, next_step=error.next_step)
+            return error.exit_code
+        except (KeyboardInterrupt, click.Abort):
+            _report("interrupted; finished parts are kept", INTERRUPTED, json_log=json_log)
+            return INTERRUPTED
+        except _Terminated:
+            _report("terminated; finished parts are kept", TERMINATED, json_log=json_log)
+            return TERMINATED
+        except BrokenPipeError:
+            # the reader of stdout left (`| head`): not an error, and nothing may be flushed to it any more
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+        except Exception as error:
+            if debug:
+                traceback.print_exc()
+            hint = None if debug else "run again with --debug for the traceback, and report it"
+            _report(f"unexpected {type(error).__name__}: {error}", 1, json_log=json_log, next_step=hint)
+            return 1
+
+
+def _help_hint(error: click.ClickException) -> str | None:
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    return f"see: {context.command_path} --help" if context else None
+
+
+def _report(
+    what: str, exit_code: int, *, json_log: bool, where: str | None = None, next_step: str | None = None
+) -> None:
+    if json_log:
+        entry = {"level": "error", "message": what, "where": where, "next": next_step, "exit_code": exit_code}
+        click.echo(json.dumps(entry, ensure_ascii=False), err=True)
+    else:
+        click.echo(f"error: {RecpipeError(what, where=where, next_step=next_step)}", err=True)
+
+
+@contextmanager
+def _sigterm_raises() -> Iterator[None]:
+    def terminate(number: int, frame: FrameType | None) -> None:
+        raise _Terminated
+
+    try:
+        previous = signal.signal(signal.SIGTERM, terminate)
+    except ValueError:  # not the main thread: somebody embeds the command line
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+@click.group(
+    cls=RecpipeGroup,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="Exit codes: 0 done or up to date, 1 unexpected, 2 usage or configuration, 3 bad data, 4 missing input, "
+    "5 device or model unavailable, 6 locked by another run, 7 refused by a quality gate, 130/143 interrupted.",
+)
+@click.version_option(__version__, message="recpipe %(version)s")
+@click.option("-C", "directory", type=click.Path(exists=True, file_okay=False), help="Change to this folder first.")
+def main(directory: str | None) -> None:
+    """Offline recommendations: tables of users, items and interactions in, N items for every user out.
+
+    \b
+    recpipe run -c config.yaml        # everything that is stale
+    recpipe status -c config.yaml     # what is stale, and why
+    """
+    if directory:
+        os.chdir(directory)

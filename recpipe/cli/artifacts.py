@@ -1,0 +1,24 @@
+"""Opens artifacts for commands that show them."""
+
+from __future__ import annotations
+
+from recpipe.errors import MissingInputError
+from recpipe.schemas import Artifact, Scope
+from recpipe.stages.settings import Config
+from recpipe.store.artifacts import ArtifactReader
+from recpipe.store.layout import Layout, View
+
+
+def open_artifact(config: Config, artifact: Artifact, view: View) -> ArtifactReader:
+    """Open an artifact at its place in the work directory.
+
+    Raises:
+        MissingInputError: It is not there, and the command that makes it.
+    """
+    from recpipe.stages.pipeline.registry import producer
+
+    path = Layout(config.workdir).path(artifact, view)
+    if not path.exists():
+        step = f"run: recpipe {'run' if artifact.scope is Scope.TABLE else producer(artifact).command}"
+        raise MissingInputError(f"{artifact.name} missing", where=str(path), next_step=step)
+    return ArtifactReader(path, artifact)

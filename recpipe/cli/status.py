@@ -1,0 +1,62 @@
+"""`recpipe status`: what is up to date, what is not, and why."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from recpipe.cli import options
+
+if TYPE_CHECKING:
+    from recpipe.stages.pipeline.plan import Plan
+
+
+@click.command("status", short_help="Show what is up to date and what is stale, and why.")
+@options.configured
+@options.JSON
+def command(
+    config_path: Path | None,
+    overrides: tuple[str, ...],
+    workdir: Path | None,
+    as_json: bool,
+    log_format: str,
+    debug: bool,
+) -> None:
+    """Show every stage with its state. Reads manifests only; changes nothing.
+
+    \b
+    Example:
+      recpipe status -c config.yaml
+    """
+    from recpipe.stages.pipeline.chain import plan_chain
+    from recpipe.stages.pipeline.plan import Planner
+    from recpipe.stages.settings import load
+
+    rows = [_row(plan) for plan in plan_chain(Planner(load(config_path, options.with_workdir(overrides, workdir))))]
+    if as_json:
+        click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
+        return
+    click.echo(f"{'stage':<14} {'state':<11} {'rows':>10}  {'made':<20} why")
+    for row in rows:
+        count = "" if row["rows"] is None else f"{row['rows']:,}"
+        why = "; ".join(row["reasons"])
+        click.echo(f"{row['stage']:<14} {row['state']:<11} {count:>10}  {row['made'] or '':<20} {why}".rstrip())
+
+
+def _row(plan: Plan) -> dict[str, Any]:
+    from recpipe.store.manifest import read_manifest
+
+    first = next(iter(plan.outputs.values()))
+    manifest = read_manifest(first)
+    return {
+        "stage": plan.stage.command,
+        "view": plan.view.value,
+        "state": plan.state.value,
+        "reasons": plan.reasons,
+        "rows": manifest.rows if manifest and first.is_file() else None,
+        "made": manifest.created_at[:19].replace("T", " ") if manifest else None,
+        "outputs": [str(path) for path in plan.outputs.values()],
+    }

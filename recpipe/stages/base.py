@@ -1,0 +1,103 @@
+"""What a stage is: a declaration from which command, plan, staleness and docs follow.
+
+A stage lives in one file of this package and exports `STAGE`. Its engine is imported inside
+`run`, so that `recpipe --help` and an up-to-date run load neither torch nor transformers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
+
+from recpipe.config import Settings
+from recpipe.schemas import Artifact
+from recpipe.store.layout import View
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recpipe.stages.pipeline.context import StageContext
+    from recpipe.store.fingerprint import FileDigests
+
+S = TypeVar("S", bound=Settings)
+
+Given = frozenset[str]
+"""Names of the source tables that the configuration or the command line names."""
+
+
+def _always(settings: Any, given: Given) -> bool:
+    return True
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """An artifact a stage reads.
+
+    Attributes:
+        when: Says from the settings and the given source tables whether it is read.
+        view: The view it is read from, where that is not the stage's own.
+    """
+
+    artifact: Artifact
+    when: Callable[[Any, Given], bool] = _always
+    view: View | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """An artifact a stage writes, and under which settings."""
+
+    artifact: Artifact
+    when: Callable[[Any, Given], bool] = _always
+
+
+@dataclass(frozen=True, slots=True)
+class Stage(Generic[S]):
+    """One step of the pipeline.
+
+    Attributes:
+        name: In snake case; the command is the same with hyphens.
+        summary: One line for `recpipe --help`.
+        description: What the stage does, for its own help and the docs.
+        example: An invocation, shown in the help.
+        version: Raised whenever the same inputs and settings give another output.
+        settings: A selection of the configuration's sections, by field name; what it holds
+            (but for fields marked Execution) enters the fingerprint.
+        reads: Artifacts read, and when.
+        writes: Artifacts written, and when; the first is what `--output` means.
+        run: Computes and publishes.
+        files: Source files read directly; their contents enter the fingerprint.
+        identity: The encoder that will be used, as a string that enters the fingerprint.
+        views: The views it can run in.
+    """
+
+    name: str
+    summary: str
+    description: str
+    example: str
+    version: int
+    settings: type[S]
+    reads: tuple[Input, ...]
+    writes: tuple[Output, ...]
+    run: Callable[[S, StageContext], None]
+    files: Callable[[S], list[Path]] | None = None
+    identity: Callable[[S, FileDigests], str] | None = None
+    views: tuple[View, ...] = field(default=(View.PRODUCTION, View.EVALUATION))
+
+    @property
+    def command(self) -> str:
+        return self.name.replace("_", "-")
+
+    def inputs(self, settings: S, given: Given) -> list[Input]:
+        """Return what is read under these settings."""
+        return [entry for entry in self.reads if entry.when(settings, given)]
+
+    def outputs(self, settings: S, given: Given) -> list[Artifact]:
+        """Return what is written under these settings."""
+        return [entry.artifact for entry in self.writes if entry.when(settings, given)]
+
+
+def select(settings: type[S], config: Settings) -> S:
+    """Build a stage's settings from the sections of the same names in the configuration."""
+    return settings.model_validate({name: getattr(config, name) for name in settings.model_fields})

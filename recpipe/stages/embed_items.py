@@ -1,0 +1,91 @@
+"""embed-items: every item's text as a vector v."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from recpipe.config import Settings
+from recpipe.encoders.settings import EncoderSettings
+from recpipe.schemas import EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEMS
+from recpipe.stages.base import Input, Output, Stage
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from recpipe.stages.pipeline.context import StageContext
+    from recpipe.stages.pipeline.encoding import CachedEncoder
+    from recpipe.store.fingerprint import FileDigests
+
+
+class EmbedItemsSettings(Settings):
+    """What decides the item embeddings."""
+
+    encoder: EncoderSettings
+
+
+@dataclass
+class _EmbedItems:
+    items: Path
+    columns: list[str]
+    encoder: CachedEncoder
+
+    def setup(self) -> None:
+        from recpipe.store.artifacts import ArtifactReader
+
+        self._reader = ArtifactReader(self.items, ITEMS)
+
+    def compute(self, start: int, stop: int) -> tuple[pa.Table, dict[str, Any]]:
+        import pyarrow as pa
+
+        from recpipe.encoders.fields import join_fields
+        from recpipe.stages.pipeline.encoding import text_values
+        from recpipe.store.arrow import vector_array
+
+        table = self._reader.row_range(start, stop, [ITEM_ID.name, *(c for c in self.columns if c != ITEM_ID.name)])
+        ids = table.column(ITEM_ID.name)
+        texts = join_fields(text_values(table, self.columns))
+        vectors, present = self.encoder.vectors(texts, ids.to_pylist())
+        result = pa.table({ITEM_ID.name: ids, EMBEDDING.name: vector_array(vectors, present)})
+        return result, self.encoder.take_counts()
+
+
+def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
+    from recpipe.stages.pipeline import encoding
+
+    folder, found = encoding.encoder_spec(settings.encoder, "document", context.digests)
+    encoding.warn_of_missing_prompts(folder, settings.encoder)
+    items = context.read(ITEMS)
+    columns = encoding.text_columns(items, settings.encoder.item_text, "encoder.item_text")
+    encoder = encoding.CachedEncoder(folder, settings.encoder, "document", context.device(), context.cache, found.key)
+    counts = context.map_rows(
+        ITEM_EMBEDDINGS,
+        _EmbedItems(items.path, columns, encoder),
+        n_rows=items.rows,
+        shard_rows=encoding.SHARD_ROWS,
+        unit="items",
+        encoder=found.identity,
+    )
+    encoding.report_counts(counts, "items")
+
+
+def _identity(settings: EmbedItemsSettings, digests: FileDigests) -> str:
+    from recpipe.stages.pipeline.encoding import identity
+
+    return identity(settings.encoder, "document", digests)
+
+
+STAGE = Stage(
+    name="embed_items",
+    summary="Encode every item's text to a vector.",
+    description="Encode the text columns of every item (`encoder.item_text`) with a pretrained transformer. "
+    "Items without text get no vector and are counted; equal texts and texts of earlier nights are not encoded again.",
+    example="recpipe embed-items --items items.csv --output work/item_embeddings.parquet",
+    version=1,
+    settings=EmbedItemsSettings,
+    reads=(Input(ITEMS),),
+    writes=(Output(ITEM_EMBEDDINGS),),
+    run=_run,
+    identity=_identity,
+)

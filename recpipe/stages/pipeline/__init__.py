@@ -1,0 +1,1 @@
+"""How stages are found, planned and run: the machinery behind every command."""

@@ -1,0 +1,164 @@
+"""Artifacts as what models are given: the catalogue, and users block by block."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from recpipe.errors import DataError
+from recpipe.models.base import Histories, Items, Profiles
+from recpipe.schemas import (
+    CENTRE,
+    EMBEDDING,
+    FEATURES,
+    INTERACTIONS,
+    ITEM_EMBEDDINGS,
+    ITEM_ID,
+    ITEMS,
+    SEGMENT,
+    TITLE,
+    USER_EMBEDDINGS,
+    USER_ID,
+    USER_PROFILES,
+    USERS,
+)
+from recpipe.stages.pipeline.events import UserEvents, column_array
+from recpipe.store.arrow import vector_matrix
+from recpipe.store.artifacts import ArtifactReader
+
+BLOCK_USERS = 4096
+
+
+@dataclass(frozen=True)
+class PopulationPaths:
+    """Where the tables are; None where the model does not read them. Small: sent to workers."""
+
+    users: Path
+    items: Path
+    interactions: Path
+    item_embeddings: Path | None
+    user_embeddings: Path | None
+    user_profiles: Path | None
+    as_of: datetime | None
+
+
+class Population:
+    """The catalogue, held whole, and the users, read in blocks.
+
+    Raises:
+        DataError: Embeddings or profiles are not of these items or users.
+    """
+
+    def __init__(self, paths: PopulationPaths) -> None:
+        self.users = ArtifactReader(paths.users, USERS)
+        self.items = _read_items(paths)
+        self.events = UserEvents(ArtifactReader(paths.interactions, INTERACTIONS), self.items.ids)
+        self.as_of_us = self.events.as_of_us(paths.as_of) if self.events.has_timestamps or paths.as_of else None
+        self._embeddings = _aligned(paths.user_embeddings, self.users)
+        self._profiles = _profiles(paths.user_profiles, self.users)
+
+    def block(self, start: int, stop: int) -> tuple[Profiles, Histories]:
+        """Return users `start` to `stop` of the users table."""
+        table = self.users.row_range(start, stop)
+        ids = column_array(table, USER_ID.name)
+        profiles = Profiles.bare(ids)
+        embeddings, embedded = profiles.embeddings, profiles.embedded
+        features, segments, centres = profiles.features, profiles.segments, profiles.centres
+        if self._embeddings is not None:
+            rows = self._embeddings.row_range(start, stop, [USER_ID.name, EMBEDDING.name])
+            _require_same(rows, ids, self._embeddings)
+            embeddings, embedded = vector_matrix(rows.column(EMBEDDING.name))
+        if self._profiles is not None:
+            rows = self._profiles.row_range(start, stop, [USER_ID.name, FEATURES.name, SEGMENT.name, CENTRE.name])
+            _require_same(rows, ids, self._profiles)
+            features = vector_matrix(rows.column(FEATURES.name))[0]
+            segments = np.asarray(rows.column(SEGMENT.name).to_numpy(), np.int32)
+            centres = vector_matrix(rows.column(CENTRE.name))[0]
+        found = self.events.of(ids)
+        known = found.item_rows >= 0
+        if not known.all():
+            # interactions with items the items table does not have teach nothing about any item
+            kept = np.concatenate([[0], np.cumsum(known)])
+            offsets = kept[found.offsets]
+        else:
+            offsets = found.offsets
+        histories = Histories(
+            items=self.items,
+            offsets=offsets.astype(np.int64),
+            item_rows=found.item_rows[known].astype(np.int32),
+            ratings=None if found.ratings is None else found.ratings[known],
+            timestamps_us=None if found.timestamps_us is None else found.timestamps_us[known],
+            as_of_us=self.as_of_us,
+        )
+        return (
+            Profiles(
+                user_ids=ids,
+                embeddings=embeddings,
+                embedded=embedded,
+                features=features,
+                segments=segments,
+                centres=centres,
+                attributes=table,
+            ),
+            histories,
+        )
+
+    def blocks(self) -> Iterator[tuple[Profiles, Histories]]:
+        """Yield all users, block by block, in the order of the users table."""
+        for start in range(0, self.users.rows, BLOCK_USERS):
+            yield self.block(start, min(start + BLOCK_USERS, self.users.rows))
+
+
+def _read_items(paths: PopulationPaths) -> Items:
+    table = ArtifactReader(paths.items, ITEMS).table()
+    ids = column_array(table, ITEM_ID.name)
+    titles = column_array(table, TITLE.name) if TITLE.name in table.column_names else None
+    bare = Items.bare(ids)
+    embeddings, embedded = bare.embeddings, bare.embedded
+    if paths.item_embeddings is not None:
+        reader = ArtifactReader(paths.item_embeddings, ITEM_EMBEDDINGS)
+        vectors = reader.table()
+        _require_same(vectors, ids, reader)
+        embeddings, embedded = vector_matrix(vectors.column(EMBEDDING.name))
+    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles, attributes=table)
+
+
+def _aligned(path: Path | None, users: ArtifactReader) -> ArtifactReader | None:
+    if path is None:
+        return None
+    reader = ArtifactReader(path, USER_EMBEDDINGS)
+    _require_rows(reader, users)
+    return reader
+
+
+def _profiles(path: Path | None, users: ArtifactReader) -> ArtifactReader | None:
+    if path is None:
+        return None
+    reader = ArtifactReader(path, USER_PROFILES)
+    _require_rows(reader, users)
+    return reader
+
+
+def _require_rows(reader: ArtifactReader, users: ArtifactReader) -> None:
+    if reader.rows != users.rows:
+        raise _mismatch(reader, f"{reader.rows:,} rows for {users.rows:,} users")
+
+
+def _require_same(rows: pa.Table, ids: pa.Array, reader: ArtifactReader) -> None:
+    if not column_array(rows, rows.column_names[0]).equals(ids):
+        raise _mismatch(reader, "its ids are not those of the source table, in its order")
+
+
+def _mismatch(reader: ArtifactReader, what: str) -> DataError:
+    from recpipe.stages.pipeline.registry import producer
+
+    return DataError(
+        f"{reader.artifact.name} does not fit: {what}",
+        where=str(reader.path),
+        next_step=f"run: recpipe {producer(reader.artifact).command}",
+    )

@@ -1,0 +1,100 @@
+"""The root of the configuration, assembled from every capability's settings."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field, NonNegativeInt, SerializeAsAny, create_model, field_validator
+
+from recpipe import config
+from recpipe.config import Execution, Settings
+from recpipe.encoders.settings import EncoderSettings, UsersSettings
+from recpipe.executors.settings import ExecutorSettings
+from recpipe.ingest.settings import DataSettings, SplitSettings
+from recpipe.models.registry import find_model
+from recpipe.models.settings import ModelSettings
+from recpipe.scoring.settings import ScoreSettings
+from recpipe.segments.settings import ClusterSettings
+
+
+class CacheSettings(Settings):
+    """Where vectors are remembered."""
+
+    dir: Annotated[Path | None, Execution()] = None
+    """Folder of the embedding cache; null is `cache` below the work directory. It may be shared."""
+
+
+class Config(Settings):
+    """The whole configuration. Every key has a default; the shortest file names only the tables."""
+
+    workdir: Annotated[Path, Execution()] = Path("work")
+    """Folder of all artifacts. Relative paths here and in `data` are relative to the current directory."""
+    seed: NonNegativeInt = 42
+    """Seed of everything random."""
+    device: Annotated[str, Execution(), Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")] = "auto"
+    """auto | cpu | cuda | cuda:1; auto takes CUDA where torch finds it."""
+    as_of: datetime | None = None
+    """"Now" for every age and decay (ISO 8601, UTC without a zone); null is the newest timestamp, never the clock."""
+    data: DataSettings = DataSettings()
+    """Source tables."""
+    encoder: EncoderSettings = EncoderSettings()
+    """The pretrained encoder."""
+    users: UsersSettings = UsersSettings()
+    """How users become vectors."""
+    cluster: ClusterSettings = ClusterSettings()
+    """Profiles and segments."""
+    train: SerializeAsAny[ModelSettings] = ModelSettings()
+    """The model; further keys depend on `train.model`."""
+    score: ScoreSettings = ScoreSettings()
+    """The lists written."""
+    split: SplitSettings = SplitSettings()
+    """How the evaluation view holds interactions out."""
+    executor: ExecutorSettings = ExecutorSettings()
+    """How work is placed."""
+    cache: CacheSettings = CacheSettings()
+    """The embedding cache."""
+
+    @field_validator("as_of")
+    @classmethod
+    def _in_utc(cls, value: datetime | None) -> datetime | None:
+        return value.replace(tzinfo=UTC) if value is not None and value.tzinfo is None else value
+
+    @property
+    def cache_folder(self) -> Path:
+        """The embedding cache's folder."""
+        return self.cache.dir or self.workdir / "cache"
+
+
+def load(path: Path | None, overrides: Sequence[str] = (), *, sources: Mapping[str, Path] | None = None) -> Config:
+    """Read and validate the configuration.
+
+    Args:
+        path: A YAML file, or None for defaults.
+        overrides: `section.key=value` strings.
+        sources: Source tables named on the command line, by table name; they win.
+
+    Raises:
+        ConfigError: Every problem found, with its key and line.
+    """
+    raw = config.read_raw(path, overrides)
+    if sources:
+        data = raw.get("data") or {}
+        raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}
+    raw = {key: ({} if value is None and key in Config.model_fields else value) for key, value in raw.items()}
+    return config.validate(_class_for(raw.get("train")), raw, path=path)
+
+
+def _class_for(train: Any) -> type[Config]:
+    """Return the configuration whose `train` section is the named model's own settings.
+
+    So every key of the section is checked against the model that will read it.
+    """
+    default = ModelSettings.model_fields["model"].default
+    name = train.get("model", default) if isinstance(train, Mapping) else default
+    settings = find_model(str(name)).settings
+    # the class is known at run time only, so the field cannot be written as a type
+    field: Any = (settings, settings())
+    return create_model("Config", __base__=Config, train=field)

@@ -1,0 +1,171 @@
+"""The source tables: read, checked and published by the first stage that needs one.
+
+Not commands: `recpipe embed-items` on three CSV files publishes `tables/items.parquet` on
+its way. Each table is a stage all the same, so that staleness, locks and lineage are those
+of every other artifact.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from recpipe.config import Settings
+from recpipe.errors import MissingInputError
+from recpipe.ingest.settings import DataSettings
+from recpipe.schemas import INTERACTIONS, ITEM_ID, ITEMS, USER_ID, USERS, Artifact
+from recpipe.stages.base import Given, Input, Output, Stage
+from recpipe.store.layout import View
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+    from recpipe.ingest.settings import Paths
+    from recpipe.ingest.tables import CanonicalTable
+    from recpipe.stages.pipeline.context import StageContext
+
+
+class TableSettings(Settings):
+    """What decides how source tables are read."""
+
+    data: DataSettings
+
+
+def _files(table: Artifact, paths: Paths) -> list[Path]:
+    """Return the source files of a table.
+
+    Raises:
+        MissingInputError: None is configured, or they are not there.
+    """
+    from recpipe.ingest.sources import find_sources
+
+    if paths is None:
+        raise MissingInputError(
+            f"no {table.name} table is given",
+            where=f"data.{table.name}",
+            next_step=f"set data.{table.name} in the configuration, or pass --{table.name} PATH",
+        )
+    return [source.path for source in find_sources(paths, table=table.name)]
+
+
+def _publish(context: StageContext, artifact: Artifact, table: CanonicalTable) -> None:
+    """Write a checked table and say what was wrong with it."""
+    with context.write(artifact) as writer:
+        for rows in table.batches():
+            writer.write(rows)
+        writer.commit(bad_rows=table.n_bad, bad_rows_by_reason=table.counts)
+    table.delete()
+    for note in table.notes:
+        context.log.info("%s", note)
+    if table.n_bad:
+        reasons = ", ".join(f"{reason}: {count:,}" for reason, count in table.counts.items())
+        context.log.warning(
+            "%d bad rows left out of %s (%s); see %s",
+            table.n_bad,
+            artifact.name,
+            reasons,
+            context.quarantine(artifact.name),
+        )
+
+
+def _run_users(settings: TableSettings, context: StageContext) -> None:
+    from recpipe.ingest.sources import find_sources
+    from recpipe.ingest.entities import canonical_users
+
+    if settings.data.users is None:
+        with context.write(USERS) as writer:
+            writer.write(_users_of_interactions(context))
+            writer.commit(derived_from=INTERACTIONS.name)
+        return
+    sources = find_sources(settings.data.users, table=USERS.name)
+    table = canonical_users(sources, settings.data, scratch=context.scratch, quarantine=context.quarantine(USERS.name))
+    _publish(context, USERS, table)
+
+
+def _users_of_interactions(context: StageContext) -> pa.Table:
+    import pyarrow as pa
+
+    from recpipe.store.groups import GroupedRows
+
+    return pa.table({USER_ID.name: GroupedRows(context.read(INTERACTIONS), USER_ID).keys})
+
+
+def _run_items(settings: TableSettings, context: StageContext) -> None:
+    from recpipe.ingest.sources import find_sources
+    from recpipe.ingest.entities import canonical_items
+
+    assert settings.data.items is not None
+    sources = find_sources(settings.data.items, table=ITEMS.name)
+    table = canonical_items(sources, settings.data, scratch=context.scratch, quarantine=context.quarantine(ITEMS.name))
+    _publish(context, ITEMS, table)
+
+
+def _run_interactions(settings: TableSettings, context: StageContext) -> None:
+    from recpipe.ingest.interactions import canonical_interactions
+    from recpipe.ingest.sources import find_sources
+    from recpipe.stages.pipeline.events import column_array
+
+    def ids(artifact: Artifact, name: str) -> pa.Array | None:
+        return column_array(context.read(artifact).table([name]), name) if context.has(artifact) else None
+
+    assert settings.data.interactions is not None
+    sources = find_sources(settings.data.interactions, table=INTERACTIONS.name)
+    table = canonical_interactions(
+        sources,
+        settings.data,
+        user_ids=ids(USERS, USER_ID.name),
+        item_ids=ids(ITEMS, ITEM_ID.name),
+        scratch=context.scratch,
+        quarantine=context.quarantine(INTERACTIONS.name),
+    )
+    _publish(context, INTERACTIONS, table)
+
+
+def _derived(settings: TableSettings, given: Given) -> bool:
+    return USERS.name not in given
+
+
+TABLE_STAGES: dict[str, Stage[TableSettings]] = {
+    USERS.name: Stage(
+        name=USERS.name,
+        summary="Read and check the users.",
+        description="Read and check the users; without a table of them, take the users of the interactions.",
+        example="",
+        version=1,
+        settings=TableSettings,
+        reads=(Input(INTERACTIONS, when=_derived),),
+        writes=(Output(USERS),),
+        run=_run_users,
+        files=lambda settings: _files(USERS, settings.data.users) if settings.data.users is not None else [],
+        views=(View.PRODUCTION,),
+    ),
+    ITEMS.name: Stage(
+        name=ITEMS.name,
+        summary="Read and check the items.",
+        description="Read and check the items.",
+        example="",
+        version=1,
+        settings=TableSettings,
+        reads=(),
+        writes=(Output(ITEMS),),
+        run=_run_items,
+        files=lambda settings: _files(ITEMS, settings.data.items),
+        views=(View.PRODUCTION,),
+    ),
+    INTERACTIONS.name: Stage(
+        name=INTERACTIONS.name,
+        summary="Read and check the interactions.",
+        description="Read and check the interactions and sort them by user and time.",
+        example="",
+        version=1,
+        settings=TableSettings,
+        reads=(
+            Input(USERS, when=lambda settings, given: USERS.name in given),
+            Input(ITEMS, when=lambda settings, given: ITEMS.name in given),
+        ),
+        writes=(Output(INTERACTIONS),),
+        run=_run_interactions,
+        files=lambda settings: _files(INTERACTIONS, settings.data.interactions),
+        views=(View.PRODUCTION,),
+    ),
+}
