@@ -15,6 +15,9 @@ from recpipe.encoders.folder import EncoderFolder, Head
 from recpipe.encoders.settings import Pooling
 from recpipe.errors import UnavailableError
 
+# Encoder-decoders of which only the encoder is wanted; some folders hold no decoder at all.
+_ENCODER_OF = frozenset({"t5", "mt5", "umt5"})
+
 
 @contextmanager
 def quiet_transformers() -> Iterator[None]:
@@ -57,8 +60,7 @@ def load_transformer(folder: EncoderFolder, pooling: Pooling) -> Any:
 
     with quiet_transformers(), _explained(folder, "weights"):
         config = AutoConfig.from_pretrained(folder.transformer_path, local_files_only=True, trust_remote_code=False)
-        # Of an encoder-decoder (T5) only the encoder is wanted.
-        loader = AutoModelForTextEncoding if getattr(config, "is_encoder_decoder", False) else AutoModel
+        loader = AutoModelForTextEncoding if config.model_type in _ENCODER_OF else AutoModel
         model, info = loader.from_pretrained(
             folder.transformer_path,
             local_files_only=True,

@@ -121,7 +121,7 @@ def _no_folder(model_name: str, local: Path) -> UnavailableError:
 
 
 def _near(local: Path) -> str:
-    """Say what stands where the folder was looked for."""
+    """Return the next step: the folder of the nearest name, or what stands where it was looked for."""
     parent = local.absolute().parent
     if not parent.is_dir():
         return f"check the path: {parent} does not exist either"

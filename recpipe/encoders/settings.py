@@ -26,7 +26,7 @@ class EncoderSettings(Settings):
     normalise: Literal["always", "auto"] = "always"
     """always: vectors have unit length; auto: only where the model folder asks for it."""
 
-    max_length: Literal["auto"] | PositiveInt = "auto"
+    max_length: Literal["auto"] | Annotated[int, Field(ge=8)] = "auto"
     """Longest text in tokens, special tokens included; auto is the model's own limit."""
 
     query_prompt: str | None = None
