@@ -85,8 +85,11 @@ class ColumnPlan:
         found = [_blank_to_null(chunk.columns[source]) for source in sources if source in chunk.columns]
         if len(found) <= 1:
             return found[0] if found else None
-        joined = pc.binary_join_element_wise(*map(to_text, found), _JOINT, null_handling="skip")
-        return _blank_to_null(joined)
+        joined, *others = (_blank_to_null(to_text(values)) for values in found)
+        for other in others:
+            # null_handling="skip" loses rows in which every value is null (seen in pyarrow 26)
+            joined = pc.coalesce(pc.binary_join_element_wise(joined, other, _JOINT), joined, other)
+        return joined
 
     def _as_text(self, name: str, values: pa.Array) -> pa.Array:
         text = _blank_to_null(to_text(values))
