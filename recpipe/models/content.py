@@ -36,7 +36,8 @@ from recpipe.models.settings import ModelSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES
 
 if TYPE_CHECKING:
-    from recpipe.models.base import Bool, Float32, Words
+    from recpipe.models.base import Words
+    from recpipe.models.tables import Bool, Float32
 
 SEGMENT_PRIOR = "segment"
 """The `source` of what the centre of the user's segment recommends."""

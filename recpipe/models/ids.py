@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 if TYPE_CHECKING:
-    from recpipe.models.base import Int64
+    from recpipe.models.tables import Int64
 
 
 def rows_of(ids: pa.StringArray, known: pa.StringArray) -> Int64:

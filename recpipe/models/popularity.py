@@ -26,7 +26,7 @@ from recpipe.models.settings import ModelSettings
 if TYPE_CHECKING:
     import pyarrow as pa
 
-    from recpipe.models.base import Float32, Int64
+    from recpipe.models.tables import Float32, Int64
 
 POPULARITY = "popularity"
 """The `source` of what popularity recommends, here and as the fallback of other models."""
