@@ -1,26 +1,27 @@
 """CSV and TSV: every field as text, every bad row with the line on which it starts.
 
-Blocks without a quote character go through Arrow's reader; lines are counted, and rows
-with a wrong number of fields or invalid bytes taken out, before it sees them. From the
-first quote on, the rest of the file goes through Python's csv module record by record,
-because only there is the line of a record known when fields may hold line breaks.
+Blocks in which every line is a record go through Arrow's reader; lines are counted, and
+rows with a wrong number of fields or invalid bytes taken out, before it sees them. From the
+first block with line breaks or quotes inside quoted fields, or with broken quoting, the rest
+of the file goes through Python's csv module record by record: there the line of a record is
+known whatever its fields hold.
 """
 
 from __future__ import annotations
 
 import csv
-import io
 import logging
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 import pyarrow as pa
 from pyarrow import csv as arrow_csv
 
 from recpipe.errors import DataError
+from recpipe.ingest.blocks import Scan, scan
 from recpipe.ingest.quarantine import BadRow, Reason
+from recpipe.ingest.records import Records
 from recpipe.ingest.sources import Chunk, Format, Lines, SourceFile
 
 logger = logging.getLogger(__name__)
@@ -29,7 +30,6 @@ _DELIMITERS = (",", ";", "\t", "|")
 _NAMES = {"\t": "tab", ",": "comma", ";": "semicolon", "|": "bar"}
 _CHUNK_RECORDS = 32_768
 _CHUNK_CHARACTERS = 4 << 20
-_NEWLINE, _RETURN = 10, 13
 _NOT_TEXT = "bytes that are not valid text"
 
 
@@ -103,22 +103,18 @@ class _Body:
 
     def read(self, lines: Lines) -> Iterator[Chunk]:
         while block := lines.block():
-            plain = not (self.quoting and b'"' in block) and block.count(b"\r") == block.count(b"\r\n")
-            if not plain:
+            found = scan(block, delimiter=self.delimiter, quoting=self.quoting)
+            if found is None:
                 yield from self._records(block, lines)
                 return
-            yield self._plain(block, lines.next_line)
+            yield self._plain(block, found, lines.next_line)
             lines.next_line += block.count(b"\n")
 
-    def _plain(self, block: bytes, first_line: int) -> Chunk:
+    def _plain(self, block: bytes, found: Scan, first_line: int) -> Chunk:
         """Read a block in which every line is one record."""
-        starts, ends = _line_bounds(block)
-        filled = ends > starts
+        filled = found.ends > found.starts
         numbers = first_line + np.flatnonzero(filled)
-        starts, ends = starts[filled], ends[filled]
-        data = np.frombuffer(block, np.uint8)
-        marks = np.flatnonzero(data == ord(self.delimiter))
-        n_fields = np.searchsorted(marks, ends) - np.searchsorted(marks, starts) + 1
+        starts, ends, n_fields = found.starts[filled], found.ends[filled], found.n_fields[filled]
         good = n_fields == len(self.names)
         bad = [
             self._wrong_count(int(numbers[i]), int(n_fields[i]), _escape(block[starts[i] : ends[i]]))
@@ -129,15 +125,13 @@ class _Body:
                 line = block[starts[i] : ends[i]]
                 if not _is_utf8(line):
                     good[i] = False
-                    bad.append(
-                        self._bad(int(numbers[i]), Reason.BAD_ENCODING, "bytes that are not valid text", _escape(line))
-                    )
+                    bad.append(self._bad(int(numbers[i]), Reason.BAD_ENCODING, _NOT_TEXT, _escape(line)))
         if bad:
             starts, ends, numbers = starts[good], ends[good], numbers[good]
             block = b"\n".join(block[a:b] for a, b in zip(starts.tolist(), ends.tolist(), strict=True))
             edges = np.concatenate([[0], np.cumsum(ends - starts + 1)])
             starts, ends = edges[:-1], edges[1:] - 1
-        table = self._parse(block) if len(starts) else pa.table({n: pa.array([], pa.string()) for n in self._keys()})
+        table = self._parse(block, found.quoted) if len(starts) else self._nothing()
         if table.num_rows != len(starts):
             raise AssertionError(f"{self.file.path}: {table.num_rows} rows parsed of {len(starts)}")
         return Chunk(
@@ -156,11 +150,16 @@ class _Body:
     def _keys(self) -> list[str]:
         return [str(i) for i in range(len(self.names))]
 
-    def _parse(self, block: bytes) -> pa.Table:
+    def _nothing(self) -> pa.Table:
+        return pa.table({key: pa.array([], pa.string()) for key in self._keys()})
+
+    def _parse(self, block: bytes, quoted: bool) -> pa.Table:
         return arrow_csv.read_csv(
             pa.BufferReader(block),
             read_options=arrow_csv.ReadOptions(column_names=self._keys(), use_threads=False, block_size=len(block) + 1),
-            parse_options=arrow_csv.ParseOptions(delimiter=self.delimiter, quote_char=False, escape_char=False),
+            parse_options=arrow_csv.ParseOptions(
+                delimiter=self.delimiter, quote_char='"' if quoted else False, escape_char=False
+            ),
             convert_options=arrow_csv.ConvertOptions(
                 column_types={key: pa.string() for key in self._keys()}, strings_can_be_null=False
             ),
@@ -173,7 +172,7 @@ class _Body:
         numbers: list[int] = []
         bad: list[BadRow] = []
         size = 0
-        for line, row, raw in _Records(self, block, lines):
+        for line, row, raw in Records(block, lines, delimiter=self.delimiter, quoting=self.quoting):
             size += len(raw)
             if isinstance(row, str):
                 bad.append(self._bad(line, Reason.BAD_QUOTING, row, raw))
@@ -202,72 +201,6 @@ class _Body:
 
     def _bad(self, line: int, reason: Reason, detail: str, raw: str) -> BadRow:
         return BadRow(str(self.file.path), line, reason, detail, raw)
-
-
-class _Records:
-    """Iterates over (line, fields or what is wrong, raw text) of the records that follow.
-
-    After a record with broken quoting, reading resumes on the line after the one where that
-    record starts, so one open quote costs one row and not the rest of the file.
-    """
-
-    def __init__(self, body: _Body, block: bytes, lines: Lines) -> None:
-        self.delimiter = body.delimiter
-        self.quoting = body.quoting
-        self.pending: deque[str] = deque()
-        self.consumed: list[str] = []
-        self.block = block
-        self.lines = lines
-
-    def __iter__(self) -> Iterator[tuple[int, list[str] | str, str]]:
-        reader = self._reader()
-        line = self.lines.next_line
-        while True:
-            self.consumed = []
-            problem = ""
-            row: list[str] = []
-            try:
-                row = next(reader)
-            except StopIteration:
-                return
-            except csv.Error as error:
-                problem = str(error)
-                self.pending.extendleft(reversed(self.consumed[1:]))
-                del self.consumed[1:]
-                reader = self._reader()
-            if row or problem:
-                yield line, problem or row, "".join(self.consumed).rstrip("\r\n")
-            line += len(self.consumed)
-
-    def _reader(self) -> Iterator[list[str]]:
-        if self.quoting:
-            return csv.reader(self._feed(), delimiter=self.delimiter, strict=True)
-        return csv.reader(self._feed(), delimiter=self.delimiter, quoting=csv.QUOTE_NONE)
-
-    def _feed(self) -> Iterator[str]:
-        while True:
-            while not self.pending:
-                if not self.block:
-                    self.block = self.lines.block()
-                if not self.block:
-                    return
-                text = self.block.decode("utf-8", "surrogateescape")
-                self.block = b""
-                self.pending.extend(io.StringIO(text, newline=""))
-            line = self.pending.popleft()
-            self.consumed.append(line)
-            yield line
-
-
-def _line_bounds(block: bytes) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Return start and end (without line break) of every line, int64 (n_lines,)."""
-    data = np.frombuffer(block, np.uint8)
-    ends = np.flatnonzero(data == _NEWLINE)
-    if not len(ends) or ends[-1] != len(data) - 1:
-        ends = np.append(ends, len(data))
-    starts = np.concatenate([[0], ends[:-1] + 1])
-    returns = (ends > starts) & (data[np.maximum(ends - 1, 0)] == _RETURN)
-    return starts, ends - returns
 
 
 def _is_utf8(data: bytes) -> bool:

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 from pathlib import Path
+from typing import Literal
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -134,6 +135,34 @@ def test_headers_that_cannot_be_read(tmp_path: Path, content: bytes, message: st
 def test_delimiter_is_told_from_the_header(tmp_path: Path, delimiter: str) -> None:
     path = write(tmp_path / "a.csv", f"a{delimiter}b\n1{delimiter}2\n".encode())
     assert read(path)[0] == [(2, {"a": "1", "b": "2"})]
+
+
+_CELL = st.text('a;é" ,\n\r', max_size=4)
+
+
+@settings(max_examples=200, suppress_health_check=[HealthCheck.function_scoped_fixture], deadline=None)
+@given(
+    rows=st.lists(st.tuples(_CELL, _CELL), min_size=1, max_size=6), mode=st.sampled_from([0, 1]), cut=st.integers(0, 9)
+)
+def test_fast_and_record_wise_reading_agree(
+    tmp_path: Path, rows: list[tuple[str, str]], mode: Literal[0, 1], cut: int
+) -> None:
+    buffer = io.StringIO(newline="")
+    csv.writer(buffer, quoting=mode, lineterminator="\n").writerows(rows)
+    text = "a,b\n" + buffer.getvalue()
+    path = write(tmp_path / "a.csv", text[: len(text) - cut].encode())
+    found = read(path)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(delimited, "scan", lambda *args, **names: None)
+        assert read(path) == found
+
+
+def test_lines_with_quoted_fields_take_the_fast_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delattr(delimited, "Records")
+    path = write(tmp_path / "a.csv", b'"a","b"\r\n"1",""\r\n2,"x,y"\r\n3,"u",v\r\n"4","end"')
+    rows, bad = read(path)
+    assert rows == [(2, {"a": "1", "b": ""}), (3, {"a": "2", "b": "x,y"}), (5, {"a": "4", "b": "end"})]
+    assert [(row.line, row.detail) for row in bad] == [(4, "3 fields, the header has 2")]
 
 
 def test_an_unnamed_column_is_left_out(tmp_path: Path) -> None:
