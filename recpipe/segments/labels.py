@@ -7,6 +7,7 @@ members meet a term than everybody else does, drawn to zero where there is littl
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -109,8 +110,8 @@ def describe_segments(
 ) -> list[SegmentDescription]:
     """Describe the segments, number 0 first.
 
-    A label takes item attribute values first, then words the users wrote or the titles
-    have, then rarer values and values of the users' columns; its last place goes to the
+    A label takes item attribute values first, then in turn words of the items' titles and
+    words the users wrote, then rarer values and values of the users' columns; its last place goes to the
     decade of the items where that is telling.
 
     Args:
@@ -150,12 +151,17 @@ def _ranked_terms(
             # Where values describe the items, single words of titles only add noise; phrases are names.
             words = [word for word in words if " " in word]
         said = set().union(*(_stems(term) for term in heads))
-        words = _without_repeats([word for word in [*user_words[segment], *words] if not _stems(word) & said])
+        words = _without_repeats([word for word in _in_turn(words, user_words[segment]) if not _stems(word) & said])
         members = [f"{s.value.column} {s.value.value} ({s.share:.0%})" for s in user_values[segment]]
         terms = [*heads[:MAX_TERMS], *words[:MAX_TERMS], *tails, *members]
         place = max(n_terms - 1, 1)  # last in the label: a decade qualifies, it does not name
         ranked.append(list(dict.fromkeys([*terms[:place], *decades[segment][:1], *terms[place:]])))
     return ranked
+
+
+def _in_turn(first: Sequence[str], second: Sequence[str]) -> list[str]:
+    """Take one of each list, in turn."""
+    return [word for pair in itertools.zip_longest(first, second) for word in pair if word]
 
 
 def _values_describe_items(attributes: ItemAttributes) -> bool:

@@ -21,6 +21,14 @@ _UNITS = frozenset({
 })  # fmt: skip
 """They stand beside every number of a product title and say nothing about it."""
 
+_FILLERS = frozenset({
+    "best", "better", "big", "bit", "buy", "come", "day", "days", "enjoy", "enjoys", "getting", "good", "great",
+    "guide", "just", "know", "like", "likes", "little", "long", "look", "looking", "lot", "love", "loves", "make",
+    "makes", "making", "new", "old", "really", "short", "small", "thing", "things", "time", "times", "try", "trying",
+    "turn", "use", "used", "using", "want", "way", "work", "works", "year", "years",
+})  # fmt: skip
+"""Frequent in any text about oneself and in any title; no subject by themselves."""
+
 
 @functools.cache
 def _token_pattern() -> re.Pattern[str]:
@@ -34,16 +42,16 @@ def _token_pattern() -> re.Pattern[str]:
 
 @functools.cache
 def stop_words() -> frozenset[str]:
-    """English function words (scikit-learn's list) and units."""
+    """English function words (scikit-learn's list), units and fillers."""
     from sklearn.feature_extraction.text import ENGLISH_STOP_WORDS
 
-    return frozenset(ENGLISH_STOP_WORDS) | _UNITS
+    return frozenset(ENGLISH_STOP_WORDS) | _UNITS | _FILLERS
 
 
 def tokens(text: str) -> list[str | None]:
     """Return the words of a text, lower case; None where a phrase cannot continue.
 
-    Numbers, single letters, English function words and sentences in scripts without
+    Numbers, single letters, English function and filler words, and sentences in scripts without
     spaces are left out; they and punctuation end a phrase.
     """
     found: list[str | None] = []

@@ -90,7 +90,7 @@ def test_users_with_text_alone_are_labelled_by_their_words() -> None:
 
 def test_titles_label_where_nothing_else_does() -> None:
     found = describe_segments(gather(*planted(text=False), 3), attributes(), [ITEMS.select(["title"])], n_terms=2)
-    assert [text.label.split(", ")[0] for text in found] == ["star trek", "love story", "desert rider"]
+    assert [text.label.split(", ")[0] for text in found] == ["star trek", "ghost story", "desert rider"]
 
 
 @pytest.mark.parametrize("n_segments", [1, 6])

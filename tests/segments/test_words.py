@@ -10,7 +10,7 @@ from recpipe.segments.words import terms, tokens
 @pytest.mark.parametrize(
     ("text", "expected"),
     [
-        ("I love bread baking and sourdough.", {"love", "bread", "baking", "sourdough", "love bread", "bread baking"}),
+        ("I love bread baking and sourdough.", {"bread", "baking", "sourdough", "bread baking"}),
         ("Rock'n'roll, Schrödinger's café", {"rock'n'roll", "schrödinger", "café", "schrödinger café"}),
         ("12 oz, 3 packs &amp; 4K", set()),
         ("sci-fi", {"sci-fi"}),
