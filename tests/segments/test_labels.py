@@ -15,7 +15,7 @@ from recpipe.segments.labels import _unique_labels, _without_repeats, describe_s
 
 N_ITEMS = 60
 GENRES = ("Sci-Fi", "Romance", "Western")
-TITLES = [f"{('Star Trek', 'Love Story', 'Desert Rider')[i % 3]} {chr(65 + i)}x" for i in range(N_ITEMS)]
+TITLES = [f"{('Star Trek', 'Ghost Story', 'Desert Rider')[i % 3]} {chr(65 + i)}x" for i in range(N_ITEMS)]
 ITEMS = pa.table(
     {
         "item_id": [str(i) for i in range(N_ITEMS)],
