@@ -36,6 +36,8 @@ class Scope(StrEnum):
     """One in production, one in `evaluation/`."""
     EVALUATION = "evaluation"
     """Exists in `evaluation/` only."""
+    MODEL = "model"
+    """Inside the folder of a fitted model."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,8 @@ COMPONENT = Column("component", Type.INT32, "Number of the principal component, 
 COMPONENT_MEAN = Column("mean", Type.FLOAT64, "Projection of the mean embedding; subtracted from a projected embedding.")
 COMPONENT_VECTOR = Column("vector", Type.VECTOR, "Unit vector of the component in the encoder's space.")
 
+ITEM_VECTOR = Column("vector", Type.VECTOR, "Vector of the item, from the trained model.")
+
 RANK = Column("rank", Type.INT32, "1 is best.")
 SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable within a user.")
 SOURCE = Column("source", Type.STRING, "Path that produced it: the model's name, segment or popularity.")
@@ -163,6 +167,10 @@ MODEL = Artifact(
     "model", 1, Scope.VIEW, "A fitted model: a folder with current.json, weights in safetensors and ids in Parquet.",
     (), key=(), folder=True,
 )  # fmt: skip
+ITEM_VECTORS = Artifact(
+    "item_vectors", 1, Scope.MODEL, "The item side of a model whose score is a dot product.",
+    (ITEM_ID, ITEM_VECTOR), key=("item_id",),
+)  # fmt: skip
 RECOMMENDATIONS = Artifact(
     "recommendations", 1, Scope.VIEW, "The result: items for every user, best first.",
     (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE), key=("user_id", "rank"),
@@ -188,6 +196,6 @@ ARTIFACTS: dict[str, Artifact] = {
     artifact.name: artifact
     for artifact in (
         USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
-        SEGMENTS, SEGMENT_SPACE, MODEL, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
+        SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
     )
 }  # fmt: skip

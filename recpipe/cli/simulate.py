@@ -26,9 +26,9 @@ def command(folder: Path, overrides: tuple[str, ...], log_format: str, debug: bo
       recpipe simulate --to world --set n_users=2000 --set n_items=3000 --set n_interactions=60000
     """
     from recpipe import config, logs
+    from recpipe.ingest.simulate.files import write_world
     from recpipe.ingest.simulate.settings import SimulateSettings
     from recpipe.ingest.simulate.world import simulate
-    from recpipe.ingest.simulate.writing import write_world
 
     settings = config.validate(SimulateSettings, config.read_raw(None, overrides))
     with logs.stage("simulate"):

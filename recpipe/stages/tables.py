@@ -69,8 +69,8 @@ def _publish(context: StageContext, artifact: Artifact, table: CanonicalTable) -
 
 
 def _run_users(settings: TableSettings, context: StageContext) -> None:
-    from recpipe.ingest.sources import find_sources
     from recpipe.ingest.entities import canonical_users
+    from recpipe.ingest.sources import find_sources
 
     if settings.data.users is None:
         with context.write(USERS) as writer:
@@ -91,8 +91,8 @@ def _users_of_interactions(context: StageContext) -> pa.Table:
 
 
 def _run_items(settings: TableSettings, context: StageContext) -> None:
-    from recpipe.ingest.sources import find_sources
     from recpipe.ingest.entities import canonical_items
+    from recpipe.ingest.sources import find_sources
 
     assert settings.data.items is not None
     sources = find_sources(settings.data.items, table=ITEMS.name)

@@ -14,6 +14,9 @@ from recpipe.models.settings import ModelSettings
 from recpipe.schemas import (
     INTERACTIONS,
     ITEM_EMBEDDINGS,
+    ITEM_ID,
+    ITEM_VECTOR,
+    ITEM_VECTORS,
     ITEMS,
     MODEL,
     USER_EMBEDDINGS,
@@ -24,6 +27,8 @@ from recpipe.schemas import (
 from recpipe.stages.base import Given, Input, Output, Stage
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from recpipe.stages.pipeline.context import StageContext
     from recpipe.stages.pipeline.population import PopulationPaths
 
@@ -57,8 +62,11 @@ def population_paths(context: StageContext, as_of: datetime | None) -> Populatio
 
 
 def _run(settings: TrainStageSettings, context: StageContext) -> None:
-    from recpipe.models.base import FitContext, TrainingData
+    import pyarrow as pa
+
+    from recpipe.models.base import FactoredModel, FitContext, TrainingData
     from recpipe.stages.pipeline.population import Population
+    from recpipe.store.arrow import vector_array
 
     population = Population(population_paths(context, settings.as_of))
     data = TrainingData(
@@ -70,7 +78,16 @@ def _run(settings: TrainStageSettings, context: StageContext) -> None:
     )
     model = find_model(settings.train.model).create(settings.train)
     report = model.fit(data, FitContext(seed=settings.seed, device=context.device(), report=context.log.info))
-    folder = context.write_model(MODEL, model.save)
+
+    def save(folder: Path) -> None:
+        model.save(folder)
+        if isinstance(model, FactoredModel):
+            vectors = vector_array(model.item_vectors(population.items))
+            with context.write_inside(folder, ITEM_VECTORS) as writer:
+                writer.write(pa.table({ITEM_ID.name: population.items.ids, ITEM_VECTOR.name: vectors}))
+                writer.commit()
+
+    folder = context.write_model(MODEL, save)
     counts = ", ".join(f"{name} {count:,}" for name, count in report.counts.items())
     context.log.info("%s fitted to %s feedback: %s → %s", settings.train.model, report.target, counts, folder)
 

@@ -38,6 +38,8 @@ class Layout:
             artifact = TRAIN_INTERACTIONS
         if artifact.scope is Scope.TABLE:
             return self.workdir / "tables" / f"{artifact.name}.parquet"
+        if artifact.scope is Scope.MODEL:
+            raise ValueError(f"{artifact.name} lies in a model's folder: ask for that")
         in_evaluation = artifact.scope is Scope.EVALUATION or (artifact.scope is Scope.VIEW and view is View.EVALUATION)
         folder = self.workdir / "evaluation" if in_evaluation else self.workdir
         if artifact.folder:

@@ -124,6 +124,10 @@ class StageContext:
         """Publish a model folder and make it the current one."""
         return model_folders.publish_model(self._output(artifact), published(self._plan, artifact), save)
 
+    def write_inside(self, folder: Path, artifact: Artifact) -> ArtifactWriter:
+        """Open an artifact inside a model folder that is being written."""
+        return ArtifactWriter(folder / f"{artifact.name}.parquet", artifact, published(self._plan, artifact))
+
     def device(self) -> str:
         """Return the torch device to compute on, `auto` resolved.
 
