@@ -121,9 +121,9 @@ class SplitSettings(Settings):
 
     by: Literal["auto", "time"] = "auto"
     """`time`: the newest interactions of all users are held out; auto chooses time where timestamps exist."""
-    test_share: float = Field(0.1, gt=0, lt=1)
+    test_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the interactions, the newest, held out for the metrics."""
-    validation_share: float = Field(0.1, gt=0, lt=1)
+    validation_share: float = Field(default=0.1, gt=0, lt=1)
     """Share of the interactions, the newest before those, held out to choose hyper-parameters."""
 
     @model_validator(mode="after")

@@ -86,7 +86,7 @@ def conform(table: pa.Table, artifact: Artifact, where: str) -> pa.Table:
             continue
         try:
             table = table.set_column(index, column.name, table.column(index).cast(wanted))
-        except (pa.ArrowInvalid, pa.ArrowNotImplementedError) as error:
+        except pa.ArrowException as error:
             raise DataError(
                 f"column {column.name} is {table.schema.field(index).type}, not {wanted}: {error}", where=where
             ) from error

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from recpipe.errors import DataError, RecpipeError
+from recpipe.errors import DataError, MissingInputError, RecpipeError
 from recpipe.schemas import Artifact, Column, Type
 from recpipe.store import publish
 from recpipe.store.arrow import conform, vector_matrix
@@ -27,17 +27,22 @@ _FREE_BYTES_KEPT = 64 * 1024 * 1024
 class ArtifactReader:
     """Reads one artifact, by row range or in batches; never the whole table by itself.
 
+    Columns come in the order asked for, whatever their order in the file.
+
     Raises:
+        MissingInputError: There is no such file.
         DataError: Not Parquet, a required column is missing, or another schema version.
     """
 
     def __init__(self, path: Path, artifact: Artifact) -> None:
         self.path = path
         self.artifact = artifact
+        if not path.exists():
+            raise MissingInputError(f"{artifact.name} missing", where=str(path), next_step="run: recpipe status")
         self.manifest = read_manifest(path)
         try:
             self._file = pq.ParquetFile(path, memory_map=True)
-        except (pa.ArrowInvalid, OSError) as error:
+        except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot be read as Parquet: {error}", where=str(path)) from error
         self._check()
         metadata = self._file.metadata
@@ -82,29 +87,34 @@ class ArtifactReader:
     def row_range(self, start: int, stop: int, columns: Sequence[str] | None = None) -> pa.Table:
         """Read rows `start` to `stop` (exclusive); only the row groups that hold them."""
         starts = self._group_starts
+        stop = min(stop, self.rows)
         first = max(0, int(np.searchsorted(starts, start, side="right")) - 1)
         last = int(np.searchsorted(starts, stop, side="left"))
         groups = tuple(range(first, max(last, first)))
         wanted = tuple(columns) if columns is not None else None
         if not groups or start >= stop:
-            empty = self._file.schema_arrow.empty_table()
-            return conform(empty.select(list(wanted)) if wanted is not None else empty, self.artifact, str(self.path))
+            return self._conform(self._file.schema_arrow.empty_table(), wanted)
         # neighbouring shards share a row group: keep the last one decoded
         if self._last is None or self._last[:2] != (groups, wanted):
             table = self._file.read_row_groups(list(groups), columns=list(wanted) if wanted is not None else None)
-            self._last = (groups, wanted, conform(table, self.artifact, str(self.path)))
+            self._last = (groups, wanted, self._conform(table, wanted))
         return self._last[2].slice(start - int(starts[first]), stop - start)
 
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
         """Yield the rows in order, `batch_rows` at a time."""
         names = list(columns) if columns is not None else None
         for batch in self._file.iter_batches(batch_rows, columns=names):
-            yield conform(pa.Table.from_batches([batch]), self.artifact, str(self.path))
+            yield self._conform(pa.Table.from_batches([batch]), names)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read whole columns; for tables that are small by nature (items, segments)."""
         names = list(columns) if columns is not None else None
-        return conform(self._file.read(columns=names), self.artifact, str(self.path))
+        return self._conform(self._file.read(columns=names), names)
+
+    def _conform(self, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
+        # Parquet gives the columns in the order of the file
+        selected = table.select(list(columns)) if columns is not None else table
+        return conform(selected, self.artifact, str(self.path))
 
 
 class ArtifactWriter:
@@ -129,9 +139,10 @@ class ArtifactWriter:
         """Append rows.
 
         Raises:
-            DataError: A null where none may be, or a number that is not finite.
+            DataError: A wrong type, a null where none may be, or a number that is not finite.
             RecpipeError: The disk is full.
         """
+        table = conform(table, self._artifact, str(self._path))
         if self._writer is None:
             require_free_space(self._path.parent)
             self._writer = parquet_writer(self._temporary, table.schema)
@@ -157,9 +168,15 @@ class ArtifactWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        self._temporary.unlink(missing_ok=True)
+        try:
+            if self._writer is not None:
+                self._writer.close()
+        except OSError:
+            # closing writes the footer: a full disk fails again here, and must not hide the first error
+            if error is None:
+                raise
+        finally:
+            self._temporary.unlink(missing_ok=True)
 
 
 def check(table: pa.Table, artifact: Artifact, where: str) -> None:
@@ -191,7 +208,8 @@ def _check_vectors(table: pa.Table, artifact: Artifact, column: Column, where: s
         return
     matrix, _ = vector_matrix(table.column(column.name))
     # one sum a row finds every NaN and infinity without a second matrix of booleans
-    finite = np.isfinite(matrix.sum(axis=1, dtype=np.float64))
+    with np.errstate(invalid="ignore"):  # inf - inf
+        finite = np.isfinite(matrix.sum(axis=1, dtype=np.float64))
     if not finite.all():
         bad = int(np.flatnonzero(~finite)[0])
         raise DataError(f"{artifact.name}.{column.name} is not finite{_at(table, artifact, bad)}", where=where)

@@ -3,6 +3,9 @@
 Immutable Parquet segments of (content key, vector, truncated) below `<cache>/<encoder key>/`. Any
 number of writers add segments; a segment's name is the digest of its keys, so writing the
 same twice changes nothing. Vectors of two encoder keys never meet: they are in two folders.
+
+A damaged segment never gives a vector: pages carry checksums, and what cannot be read is
+left out with a warning, computed again and written anew.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
+from recpipe import logs
 from recpipe.store import publish
 from recpipe.store.arrow import vector_array, vector_matrix
 
@@ -58,9 +62,29 @@ class EmbeddingCache:
         self._keys = np.zeros((0, 2), np.uint64)
         self._segment = np.zeros(0, np.int32)
         self._row = np.zeros(0, np.int32)
+        self._damaged: set[Path] = set()
         for path in sorted(self._folder.glob("*.parquet")):
-            self._index(path, _read_keys(path))
+            if path.name.startswith(publish.TEMPORARY):  # glob finds hidden files: somebody is writing this one
+                continue
+            keys = self._read(path, [_KEY])
+            if keys is not None:
+                self._index(path, _as_keys(keys.column(_KEY)))
         self._sort()
+
+    def _read(self, path: Path, columns: list[str]) -> pa.Table | None:
+        """Read columns of a segment; None, with a warning, where it is damaged or gone."""
+        try:
+            table = pq.read_table(
+                path, columns=columns, memory_map=True, partitioning=None, page_checksum_verification=True
+            )
+            if table.column_names == columns:
+                return table
+            problem = f"it has the columns {', '.join(pq.read_schema(path).names)}"
+        except (pa.ArrowException, OSError) as error:
+            problem = str(error)
+        logs.get().warning("cache segment left out, its texts are encoded again: %s: %s", path, problem)
+        self._damaged.add(path)
+        return None
 
     def _index(self, path: Path, keys: NDArray[np.uint64]) -> None:
         self._keys = np.concatenate([self._keys, keys])
@@ -75,9 +99,7 @@ class EmbeddingCache:
     @property
     def dim(self) -> int | None:
         """Length of the cached vectors; None while there are none."""
-        if not self._paths:
-            return None
-        return int(pq.read_schema(self._paths[0]).field(_VECTOR).type.list_size)
+        return self._dim
 
     def lookup(self, keys: NDArray[np.uint64]) -> Cached:
         """Find contents by their keys (n, 2)."""
@@ -91,9 +113,10 @@ class EmbeddingCache:
         hits = np.flatnonzero(found)
         for segment in np.unique(self._segment[place[hits]]):
             mine = hits[self._segment[place[hits]] == segment]
-            table = pq.read_table(
-                self._paths[segment], columns=[_VECTOR, _TRUNCATED], memory_map=True, partitioning=None
-            )
+            table = self._read(self._paths[segment], [_VECTOR, _TRUNCATED])
+            if table is None:
+                found[mine] = False
+                continue
             rows = self._row[place[mine]]
             vectors[mine] = vector_matrix(table.column(_VECTOR))[0][rows]
             truncated[mine] = table.column(_TRUNCATED).to_numpy()[rows]
@@ -105,18 +128,20 @@ class EmbeddingCache:
             return
         digest = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
         path = self._folder / f"{digest}.parquet"
-        if not path.exists():
+        if path in self._damaged or not path.exists():
             raw = pa.array(keys.astype("<u8").tobytes()[i : i + 16] for i in range(0, 16 * len(keys), 16))
             table = pa.table(
                 {_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors), _TRUNCATED: pa.array(truncated)}
             )
             with publish.replacing(path) as temporary:
-                pq.write_table(table, temporary, compression="NONE", use_dictionary=False)
+                pq.write_table(
+                    table, temporary, compression="NONE", use_dictionary=False, write_page_checksum=True
+                )
+            self._damaged.discard(path)
         if path not in self._paths:
             self._index(path, keys)
             self._sort()
 
 
-def _read_keys(path: Path) -> NDArray[np.uint64]:
-    column = pq.read_table(path, columns=[_KEY], partitioning=None).column(0)
+def _as_keys(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(column.to_pylist()), dtype="<u8").reshape(-1, 2)

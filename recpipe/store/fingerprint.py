@@ -54,7 +54,9 @@ class FileDigests:
 
 def _load(memory: Path) -> dict[str, list[Any]]:
     try:
-        return dict(json.loads(memory.read_text(encoding="utf-8")))
-    except (FileNotFoundError, json.JSONDecodeError):
-        # Only a cache: without it the files are hashed again.
+        content = json.loads(memory.read_text(encoding="utf-8"))
+    except (FileNotFoundError, ValueError):
+        content = None  # only a cache: without it the files are hashed again
+    if not isinstance(content, dict):
         return {}
+    return {path: entry for path, entry in content.items() if isinstance(entry, list) and len(entry) == 3}

@@ -86,7 +86,7 @@ def read_manifest(path: Path) -> Manifest | None:
                 return None
             content = json.loads(metadata[KEY])
         return Manifest.from_json(content)
-    except (pa.ArrowInvalid, json.JSONDecodeError, KeyError, TypeError) as error:
+    except (pa.ArrowException, OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise DataError(
             f"not a readable artifact: {error}", where=str(path), next_step="delete the file and run its stage again"
         ) from error

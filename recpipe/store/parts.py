@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from recpipe.schemas import Artifact
 from recpipe.store import publish
+from recpipe.store.arrow import conform
 from recpipe.store.artifacts import check, parquet_writer
 
 _STATS = "recpipe.stats"
@@ -24,6 +25,7 @@ _STATS = "recpipe.stats"
 
 def write(path: Path, table: pa.Table, artifact: Artifact, stats: dict[str, Any]) -> None:
     """Publish one finished shard atomically; its statistics survive a kill in the footer."""
+    table = conform(table, artifact, str(path))
     check(table, artifact, str(path))
     with publish.replacing(path) as temporary:
         writer = parquet_writer(temporary, table.schema)

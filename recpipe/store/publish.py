@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,7 +16,8 @@ TEMPORARY = ".tmp-"
 def temporary_for(path: Path) -> Path:
     """Return a path in the folder of `path` to write to before `finish`; makes the folder."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    return path.with_name(f"{TEMPORARY}{os.getpid()}-{path.name}")
+    # not the process id alone: two containers that share a folder may have the same
+    return path.with_name(f"{TEMPORARY}{os.getpid()}-{secrets.token_hex(4)}-{path.name}")
 
 
 def finish(temporary: Path, path: Path) -> None:
@@ -55,10 +57,12 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files that killed writers left in a folder.
+def sweep(folder: Path, name: str = "") -> None:
+    """Remove temporary files that killed writers left in a folder, of all its files or of one.
 
     Only called while holding the lock of what the folder's files belong to.
     """
-    for leftover in folder.glob(f"{TEMPORARY}*"):
-        leftover.unlink(missing_ok=True)
+    if folder.is_dir():
+        for leftover in folder.iterdir():
+            if leftover.name.startswith(TEMPORARY) and leftover.name.endswith(name) and leftover.is_file():
+                leftover.unlink(missing_ok=True)

@@ -77,7 +77,7 @@ class UserEvents:
         if not self.has_timestamps:
             return None
         newest = [pc.max(batch.column(0)).cast(pa.int64()).as_py() for batch in self._reader.batches([TIMESTAMP.name])]
-        return int(max(newest))
+        return int(max(newest)) if newest else None
 
     def as_of_us(self, as_of: datetime | None) -> int:
         """Return "now": the setting, else the newest timestamp, else 0."""
