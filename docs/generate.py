@@ -55,16 +55,13 @@ def pages() -> dict[str, str]:
 
 def commands_page() -> str:
     lines = [NOTE, "# Commands\n", "| command | what it does |", "|---|---|"]
-    found = [(name, commands.command(name)) for name in commands.names()]
-    lines += [
-        f"| [{name}](#recpipe-{name}) | {command.get_short_help_str(200)} |" for name, command in found if command
-    ]
+    found = [(name, command) for name in commands.names() if (command := commands.command(name))]
+    lines += [f"| [{name}](#recpipe-{name}) | {command.get_short_help_str(200)} |" for name, command in found]
     lines += ["\n## Exit codes\n", "| code | meaning |", "|---|---|"]
     lines += [f"| {code} | {meaning} |" for code, meaning in EXIT_CODES.items()]
     lines.append("\nErrors go to stderr and say what, where and the next step; `--debug` adds the traceback.\n")
     for name, command in found:
-        if command is not None:
-            lines += _command(name, command)
+        lines += _command(name, command)
     return "\n".join(lines) + "\n"
 
 
@@ -83,8 +80,8 @@ def configuration_page() -> str:
     lines = [
         NOTE,
         "# Configuration\n",
-        "A YAML file given with `-c`; every key has a default, and `--set section.key=value` overrides one. Unknown keys "
-        "are refused. `recpipe config` prints the whole configuration as it will be used. Keys marked ○ change how "
+        "A YAML file given with `-c`; every key has a default, and `--set section.key=value` overrides one. "
+        "Unknown keys are refused. `recpipe config` prints the whole configuration as it will be used. Keys marked ○ change how "
         "something is computed, not what comes out: changing them makes nothing stale.\n",
         *_table("", Config),
     ]
@@ -124,7 +121,8 @@ def _rows(prefix: str, settings: type[Settings]) -> Iterator[str]:
             meaning = meanings.get(name, "").replace("|", "\\|")
             if not meaning:
                 raise ValueError(f"{settings.__name__}.{name} has no docstring")
-            yield f"| `{prefix}{name}`{mark} | `{_default(field.get_default(call_default_factory=True))}` | {meaning}{f' ({choices})' if choices else ''} |"
+            default = _default(field.get_default(call_default_factory=True))
+            yield f"| `{prefix}{name}`{mark} | `{default}` | {meaning}{f' ({choices})' if choices else ''} |"
 
 
 def _docstrings(settings: type[Settings]) -> dict[str, str]:
@@ -177,7 +175,8 @@ def artifacts_page() -> str:
             lines.append("Further columns are kept as they are.\n")
         lines += ["| column | type | may be absent | may be null | meaning |", "|---|---|---|---|---|"]
         lines += [
-            f"| `{column.name}` | {column.type} | {_yes(column.optional)} | {_yes(column.nullable)} | {column.meaning} |"
+            f"| `{column.name}` | {column.type} | {_yes(column.optional)} | {_yes(column.nullable)} "
+            f"| {column.meaning} |"
             for column in artifact.columns
         ]
     return "\n".join(lines) + "\n"
@@ -187,12 +186,11 @@ def _artifact_row(artifact: Artifact) -> str:
     view = View.EVALUATION if artifact.scope is Scope.EVALUATION else View.PRODUCTION
     layout = Layout(Path("work"), "NAME")
     if artifact.scope is Scope.MODEL:
-        folder = layout.path(MODEL, view)
-        return f"| {artifact.name} | `{folder}/FINGERPRINT/{artifact.name}.parquet` | `recpipe train` | {artifact.meaning} |"
+        file = layout.path(MODEL, view) / "FINGERPRINT" / f"{artifact.name}.parquet"
+        return f"| {artifact.name} | `{file}` | `recpipe train` | {artifact.meaning} |"
     path = layout.path(artifact, view)
-    written = any(
-        output.artifact is artifact for stage in (*stages(), *TABLE_STAGES.values()) for output in stage.writes
-    )
+    every_stage = (*stages(), *TABLE_STAGES.values())
+    written = any(output.artifact is artifact for stage in every_stage for output in stage.writes)
     maker = "recpipe import" if not written else "the first stage that needs it"
     if written and artifact.scope is not Scope.TABLE:
         maker = f"`recpipe {producer(artifact).command}`"
