@@ -80,9 +80,9 @@ def configuration_page() -> str:
     lines = [
         NOTE,
         "# Configuration\n",
-        "A YAML file given with `-c`; every key has a default, and `--set section.key=value` overrides one. "
-        "Unknown keys are refused. `recpipe config` prints the whole configuration as it will be used. Keys marked ○ change how "
-        "something is computed, not what comes out: changing them makes nothing stale.\n",
+        "A YAML file given with `-c`; every key has a default, and `--set section.key=value` "
+        "overrides one. Unknown keys are refused. `recpipe config` prints the whole configuration as it will be used. "
+        "Keys marked ○ change how something is computed, not what comes out: changing them makes nothing stale.\n",
         *_table("", Config),
     ]
     for name, field in Config.model_fields.items():
