@@ -19,7 +19,7 @@ from recpipe.ingest.sources import Chunk
 _JOINT = ". "
 _PATHS = (schemas.IMAGE.name, schemas.AUDIO.name)
 _TEXTS = (schemas.TITLE.name, schemas.TEXT.name, *_PATHS)
-_SEPARATORS = (";", "\t", "|", ",", "::")
+_SEPARATORS = (";", "\t", "|", ",")
 
 
 @dataclass(slots=True)
@@ -66,7 +66,7 @@ class ColumnPlan:
         for name in dict.fromkeys(names):
             kept = self.keep is None or name in self.keep
             if name not in result and kept and (values := self._mapped(name, chunk)) is not None:
-                result[name] = self._split(name, values)
+                result[name] = self._finite(name, self._split(name, values), chunk)
         return result
 
     def finish(self) -> None:
@@ -109,9 +109,18 @@ class ColumnPlan:
         ]
         return pa.array(lists, pa.list_(pa.string()))
 
+    def _finite(self, name: str, values: pa.Array, chunk: Chunk) -> pa.Array:
+        if not pa.types.is_floating(values.type):
+            return values
+        finite = pc.is_finite(values)
+        if pc.all(finite).as_py() is not False:
+            return values
+        self.notes.setdefault(name, f"column {name}: infinite values are taken as missing ({chunk.file.path})")
+        return pc.if_else(finite, values, pa.scalar(None, values.type))
+
     def _check(self, chunk: Chunk) -> None:
         needed = {source for sources in self.mapping.values() for source in sources}
-        required = {c.name for c in self.artifact.columns if not c.optional}
+        required = [c.name for c in self.artifact.columns if not c.optional]
         canonical = {c.name for c in self.artifact.columns if c.name not in self.mapping}
         for name, why in chunk.refused.items():
             if name in needed | canonical:
@@ -121,28 +130,33 @@ class ColumnPlan:
         self._met |= needed & chunk.columns.keys()
         if chunk.open_ended and not chunk.columns:
             return
-        for name in sorted(required):
-            if not any(source in chunk.columns for source in self.mapping.get(name, (name,))):
-                raise self._missing_column(name, chunk)
+        missing = [
+            name for name in required if not any(source in chunk.columns for source in self.mapping.get(name, (name,)))
+        ]
+        if missing:
+            raise self._missing_columns(missing, chunk)
         absent = sorted(needed - chunk.columns.keys())
         if chunk.open_ended:
             self._missing |= set(absent)
         elif absent:
             raise self._unmapped(absent[0], chunk)
 
-    def _missing_column(self, name: str, chunk: Chunk) -> DataError:
+    def _missing_columns(self, names: list[str], chunk: Chunk) -> DataError:
         found = list(chunk.columns)
-        guess = _like(name, found)
-        source = guess or "SOURCE_COLUMN"
-        steps = [f"write data.columns: {{{self.table}: {{{name}: {source}}}}}"]
-        if guess:
-            steps.insert(0, f"did you mean '{guess}'?")
-        if len(found) == 1 and (separator := next((s for s in _SEPARATORS if s in found[0]), None)):
-            steps = [f"its one column holds {separator!r}: set data.delimiter to what separates fields"]
-        elif chunk.untyped and all(column.replace(".", "", 1).isdigit() for column in found):
-            steps = ["the first line looks like data: add a line with the column names"]
-        what = f"{self.table}: no column {' + '.join(self.mapping.get(name, (name,)))}; found: {', '.join(found)}"
-        return DataError(what, where=_header(chunk), next_step=" ".join(steps))
+        guesses = {name: guess for name in names if (guess := _like(name, found))}
+        mapping = ", ".join(f"{name}: {guesses.get(name, 'SOURCE_COLUMN')}" for name in names)
+        step = f"write data.columns: {{{self.table}: {{{mapping}}}}}"
+        if guesses:
+            step = f"did you mean {' and '.join(repr(guess) for guess in guesses.values())}? {step}"
+        if chunk.untyped and all(part.replace(".", "", 1).isdigit() for part in ":".join(found).split(":") if part):
+            step = "the first line looks like data: add a line with the column names"
+        elif len(found) == 1 and "::" in found[0]:
+            step = "fields are separated by '::': replace it by one character, e.g. sed 's/::/\\t/g'"
+        elif len(found) == 1 and (separator := next((s for s in _SEPARATORS if s in found[0]), None)):
+            step = f"its one column holds {separator!r}: set data.delimiter to what separates fields"
+        wanted = ", ".join(" + ".join(self.mapping.get(name, (name,))) for name in names)
+        what = f"{self.table}: no column {wanted}; found: {', '.join(found)}"
+        return DataError(what, where=_header(chunk), next_step=step)
 
     def _unmapped(self, source: str, chunk: Chunk) -> DataError:
         target = next(name for name, sources in self.mapping.items() if source in sources)

@@ -48,6 +48,7 @@ _HINTS = {
     Reason.BAD_ENCODING: "if the file is not UTF-8, set data.encoding, e.g. cp1252",
     Reason.BAD_QUOTING: "if quotes mean nothing in this file, set data.quoting: false",
     Reason.WRONG_COLUMN_COUNT: "if fields hold the delimiter, quote them or set data.delimiter",
+    Reason.BAD_JSON: "JSONL holds one whole object on each line (jq -c . makes it so)",
     Reason.BAD_TIMESTAMP: "numbers are read in data.timestamp_unit, text as ISO 8601",
 }
 

@@ -80,7 +80,8 @@ def _parse_object(file: SourceFile, number: int, line: bytes) -> dict[str, Any] 
             "the file holds a JSON array", where=f"{place}, line 1", next_step="write one object a line (jq -c '.[]')"
         )
     try:
-        value = json.loads(raw)
+        # NaN is no JSON, but programs write it for a missing number
+        value = json.loads(raw, parse_constant=lambda name: None if name == "NaN" else float(name))
     except (ValueError, RecursionError) as error:
         return BadRow(place, number, Reason.BAD_JSON, str(error), raw)
     if not isinstance(value, dict):

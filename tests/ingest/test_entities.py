@@ -116,6 +116,13 @@ def test_files_of_several_formats_make_one_table(tmp_path: Path) -> None:
     ]
 
 
+def test_numbers_that_are_none_become_missing(tmp_path: Path) -> None:
+    path = write(tmp_path / "i.jsonl", '{"item_id": 1, "title": "A", "x": NaN, "y": Infinity}\n')
+    result = load("items", path)
+    assert table_of(result).to_pylist() == [{"item_id": "1", "title": "A", "x": None, "y": None}]
+    assert result.notes == (f"column y: infinite values are taken as missing ({path})",)
+
+
 def test_text_columns_and_media_root(tmp_path: Path) -> None:
     path = write(tmp_path / "i.csv", "item_id,image,code\n1,a.jpg,5\n2,/x/b.jpg,6\n3,https://h/c.jpg,7\n")
     options = DataSettings(text_columns=TextColumns(items=["code"]), media_root="media")
@@ -212,6 +219,8 @@ def test_no_good_row_is_an_error_whatever_the_limit(tmp_path: Path) -> None:
         ("user_id;age", {"delimiter": ","}, ["no column user_id", "holds ';'", "data.delimiter"]),
         ("user_id\tage", {"delimiter": ","}, ["holds '\\t'"]),
         ("17,3.5", {}, ["looks like data"]),
+        ("17::3.5", {}, ["looks like data"]),
+        ("user_id::age", {}, ["separated by '::'"]),
         ("user_id,bio", {"columns": ColumnMaps(users={"text": "boi"})}, ["maps text to 'boi'", "did you mean 'bio'?"]),
     ],
 )

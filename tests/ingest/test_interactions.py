@@ -182,8 +182,10 @@ def test_foreign_column_names(tmp_path: Path) -> None:
         keep=KeptColumns(interactions=[]),
     )
     assert load(path, options).schema.names == ["user_id", "item_id", "timestamp"]
-    with pytest.raises(DataError, match=r"no column item_id.*userId, movieId"):
+    with pytest.raises(DataError, match="no column user_id, item_id; found: userId, movieId, when, junk") as caught:
         load(path)
+    assert "did you mean 'userId'?" in str(caught.value)
+    assert "{interactions: {user_id: userId, item_id: SOURCE_COLUMN}}" in str(caught.value)
 
 
 _ROW = st.tuples(
