@@ -26,6 +26,7 @@ from recpipe.ingest.validate import Checked, check_ids, check_positions, check_r
 
 # Source text per bucket: a sorted bucket of it takes about 150 MB of memory.
 _BUCKET_BYTES = 16 << 20
+# Above 16 GB of source text, buckets grow instead of their number.
 _MAX_BUCKETS = 1024
 _USER, _PLACE = "\x1fuser", "\x1fplace"
 _USER_ID, _ITEM_ID = schemas.USER_ID.name, schemas.ITEM_ID.name

@@ -166,8 +166,10 @@ def _describe(movies: pa.Table) -> pa.Table:
 
 
 def _tags(table: pa.Table) -> pa.Table:
+    given = table.filter(pc.is_valid(table.column(schemas.TAG.name)))
     names = [column.name for column in schemas.TAGS.columns]
-    return table.filter(pc.is_valid(table.column(schemas.TAG.name))).select(names)
+    fields = [given.schema.field(name).with_nullable(False) for name in names]
+    return given.select(names).cast(pa.schema(fields))
 
 
 def _publish(path: Path, tables: Iterator[pa.Table]) -> int:

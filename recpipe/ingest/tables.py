@@ -8,7 +8,6 @@ sort. Memory depends on the number of ids and the size of a bucket, not on the r
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -26,8 +25,6 @@ from recpipe.ingest.settings import DataSettings
 from recpipe.ingest.sources import Chunk, SourceFile
 from recpipe.ingest.spill import Spill
 from recpipe.ingest.validate import Checked, Mask
-
-logger = logging.getLogger(__name__)
 
 BATCH_ROWS = 32_768
 _ARROW_TYPES = {
@@ -177,9 +174,7 @@ class TableReader:
                 )
             fields.append(pa.field(column.name, _ARROW_TYPES[column.type], nullable=column.nullable))
         fields += [pa.field(name, self.types.type_of(name)) for name in self.types.names]
-        notes = (*self.plan.notes.values(), *self.types.notes())
-        for note in notes:
-            logger.warning("%s: %s", self.artifact.name, note)
+        notes = tuple(f"{self.artifact.name}: {note}" for note in (*self.plan.notes.values(), *self.types.notes()))
         return pa.schema(fields), notes
 
     def _note_presence(self, chunk: Chunk, columns: dict[str, pa.Array]) -> None:

@@ -51,6 +51,7 @@ def test_import(folder: Path, tmp_path: Path) -> None:
     assert str(interactions.to_pylist()[0]["timestamp"]) == "2000-07-30 18:20:47+00:00"
     tags = pq.read_table(done.tags)
     assert tags.column_names == [column.name for column in schemas.TAGS.columns]
+    assert not any(field.nullable for field in tags.schema)
     assert tags.column("tag").to_pylist() == ["2001", "fun, really"]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "interactions.parquet",
