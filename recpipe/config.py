@@ -44,6 +44,9 @@ class Execution:
 
 S = TypeVar("S", bound=Settings)
 
+_RESERVED = ("*", "&", "!", "|", ">", "%", "@", "`", "#", ",")
+"""Signs no plain YAML value starts with; the shell's user means them literally."""
+
 
 def nearest(word: str, known: Iterable[str]) -> list[str]:
     """Return the known words, those most like `word` first."""
@@ -65,7 +68,8 @@ def read_raw(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]
 
     Args:
         path: The YAML file; None means an empty one.
-        overrides: Strings of the form `train.hidden_dim=128`; values are YAML.
+        overrides: Strings of the form `train.hidden_dim=128`; values are YAML, but a value that
+            starts with a sign YAML keeps for itself (`*.csv`, `|`, `#`) is text.
 
     Raises:
         ConfigError: The file is missing or no mapping, or an override is malformed.
@@ -115,36 +119,60 @@ def _apply_override(raw: dict[str, Any], override: str) -> None:
         if not isinstance(child, dict):
             raise ConfigError(f"--set {key}: '{name}' is a value, not a section")
         section = child
-    section[names[-1]] = _parse_yaml(value, f"--set {key}")
+    value = value.strip()
+    section[names[-1]] = value if value.startswith(_RESERVED) else _parse_yaml(value, f"--set {key}")
 
 
-def validate(settings: type[S], raw: Mapping[str, Any], *, path: Path | None = None) -> S:
-    """Build settings from a raw mapping.
+def validate(
+    settings: type[S], raw: Mapping[str, Any], *, path: Path | None = None, overrides: Sequence[str] = ()
+) -> S:
+    """Build settings from a raw mapping, made by `read_raw` from the same path and overrides.
 
     Raises:
-        ConfigError: Every problem found, each with its key and, from a file, its line.
+        ConfigError: Every problem found, each with its key and its line in the file, or `--set`.
     """
     try:
         return settings.model_validate(dict(raw))
     except ValidationError as error:
-        lines = _key_lines(path)
-        problems = [_describe(settings, dict(problem), path, lines) for problem in error.errors()]
+        places = {key: f"line {line}" for key, line in _key_lines(path).items()}
+        places |= {override.partition("=")[0].strip(): "--set" for override in overrides}
+        problems = [_describe(settings, raw, dict(problem), places) for problem in error.errors()]
+        problems = list(dict.fromkeys(problems))
         where = str(path) if path else None
         raise ConfigError(
             "; ".join(problems), where=where, next_step="recpipe config shows every key and its value"
         ) from None
 
 
-def _describe(settings: type[Settings], problem: dict[str, Any], path: Path | None, lines: dict[str, int]) -> str:
+def _describe(settings: type[Settings], raw: Mapping[str, Any], problem: dict[str, Any], places: dict[str, str]) -> str:
     location = [str(part) for part in problem["loc"]]
+    if problem["type"] != "missing":
+        location = _given_location(raw, problem["loc"])
     key = ".".join(location)
-    line = lines.get(key)
-    place = f" (line {line})" if path and line else ""
+    # an element of a list has no place of its own: its key's is near enough
+    prefixes = (".".join(location[:length]) for length in range(len(location), 0, -1))
+    place = next((f" ({places[prefix]})" for prefix in prefixes if prefix in places), "")
     if problem["type"] == "extra_forbidden":
         known = _fields_at(settings, location[:-1])
         return f"unknown key '{key}'{place}: {did_you_mean(location[-1], known)}"
     message = str(problem["msg"]).removeprefix("Value error, ")
     return f"{key or 'configuration'}{place}: {message} (got {problem['input']!r})"
+
+
+def _given_location(raw: Mapping[str, Any], location: Sequence[str | int]) -> list[str]:
+    """Return the part of an error's location that somebody wrote.
+
+    For a field of several types pydantic appends the type that refused the value.
+    """
+    current: Any = raw
+    found: list[str] = []
+    for part in location:
+        inside = isinstance(current, Mapping) and part in current
+        if not inside and not (isinstance(current, list) and isinstance(part, int) and part < len(current)):
+            break
+        current = current[part]
+        found.append(str(part))
+    return found or [str(part) for part in location]
 
 
 def _fields_at(settings: type[Settings], location: Sequence[str]) -> list[str]:
@@ -185,9 +213,20 @@ def identity_of(settings: Settings) -> dict[str, Any]:
     for name, field in type(settings).model_fields.items():
         if any(isinstance(mark, Execution) or mark is Execution for mark in field.metadata):
             continue
-        value = getattr(settings, name)
-        values[name] = identity_of(value) if isinstance(value, Settings) else value
+        values[name] = _plain(getattr(settings, name))
     return dict(json.loads(json.dumps(values, sort_keys=True, default=str)))
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Settings):
+        return identity_of(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(entry) for entry in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((_plain(entry) for entry in value), key=str)  # a set's own order differs from run to run
+    return value
 
 
 def to_yaml(settings: Settings) -> str:

@@ -100,10 +100,12 @@ class Progress(Protocol):
 
 
 class _Bar:
-    def __init__(self, total: int, label: str, unit: str) -> None:
+    def __init__(self, total: int, label: str, unit: str, done: int) -> None:
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, desc=label, unit=f" {unit}", file=sys.stderr, leave=False, unit_scale=True)
+        self._bar = tqdm(
+            total=total, desc=label, unit=f" {unit}", file=sys.stderr, leave=False, unit_scale=True, initial=done
+        )
 
     def advance(self, amount: int) -> None:
         self._bar.update(amount)
@@ -113,9 +115,9 @@ class _Bar:
 
 
 class _Lines:
-    def __init__(self, total: int, label: str, unit: str) -> None:
+    def __init__(self, total: int, label: str, unit: str, done: int) -> None:
         self._total, self._label, self._unit = total, label, unit
-        self._done = 0
+        self._done = self._before = done
         self._started = self._reported = time.monotonic()
 
     def advance(self, amount: int) -> None:
@@ -124,7 +126,7 @@ class _Lines:
         if now - self._reported < PROGRESS_SECONDS or self._done >= self._total:
             return
         self._reported = now
-        rate = self._done / (now - self._started)
+        rate = (self._done - self._before) / (now - self._started)
         left = (self._total - self._done) / rate if rate else 0.0
         get().info(
             "%s: %d of %d %s, %.0f a second, about %.0f s left",
@@ -137,11 +139,14 @@ class _Lines:
 
 
 @contextmanager
-def progress(total: int, label: str, unit: str = "rows") -> Iterator[Progress]:
-    """Show progress over `total` units: a bar on a terminal, otherwise sparse log lines."""
+def progress(total: int, label: str, unit: str = "rows", *, done: int = 0) -> Iterator[Progress]:
+    """Show progress over `total` units: a bar on a terminal, otherwise sparse log lines.
+
+    `done` units were finished before; they count as done but not for the speed.
+    """
     json_log = any(isinstance(handler.formatter, _Json) for handler in get().handlers)
     shown: _Bar | _Lines = (
-        _Bar(total, label, unit) if sys.stderr.isatty() and not json_log else _Lines(total, label, unit)
+        _Bar(total, label, unit, done) if sys.stderr.isatty() and not json_log else _Lines(total, label, unit, done)
     )
     try:
         yield shown

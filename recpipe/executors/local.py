@@ -14,6 +14,7 @@ from recpipe.executors.base import Executor, Shard, Task
 from recpipe.executors.settings import ExecutorSettings
 
 _task: Task | None = None
+_failure: Exception | None = None
 
 
 class LocalExecutor:
@@ -60,14 +61,19 @@ def create(settings: ExecutorSettings) -> Executor:
 
 
 def _start_worker(task: Task, threads: int) -> None:
-    global _task
+    global _task, _failure
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
-    task.setup()
+    try:
+        task.setup()
+    except Exception as error:  # raised from an initializer it would reach the caller as "a worker died"
+        _failure = error
     _task = task
 
 
 def _compute(shard: Shard) -> dict[str, Any]:
+    if _failure is not None:
+        raise _failure
     if _task is None:
         raise RecpipeError("worker used before it was set up")
     return _task(shard)

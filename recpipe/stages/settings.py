@@ -84,7 +84,7 @@ def load(path: Path | None, overrides: Sequence[str] = (), *, sources: Mapping[s
         data = raw.get("data") or {}
         raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}
     raw = {key: ({} if value is None and key in Config.model_fields else value) for key, value in raw.items()}
-    return config.validate(_class_for(raw.get("train")), raw, path=path)
+    return config.validate(_class_for(raw.get("train")), raw, path=path, overrides=overrides)
 
 
 def _class_for(train: Any) -> type[Config]:
