@@ -5,7 +5,7 @@ number of writers add segments; a segment's name is the digest of its keys, so w
 same twice changes nothing. Vectors of two encoder keys never meet: they are in two folders.
 
 A damaged segment never gives a vector: pages carry checksums, and what cannot be read is
-left out with a warning, computed again and written anew.
+left out with a warning and computed again.
 """
 
 from __future__ import annotations
@@ -70,21 +70,28 @@ class EmbeddingCache:
             if keys is not None:
                 self._index(path, _as_keys(keys.column(_KEY)))
         self._sort()
+        self._dim = int(pq.read_schema(self._paths[0]).field(_VECTOR).type.list_size) if self._paths else None
 
     def _read(self, path: Path, columns: list[str]) -> pa.Table | None:
-        """Read columns of a segment; None, with a warning, where it is damaged or gone."""
+        """Read columns of a segment; None, with a warning, where it is damaged."""
         try:
-            table = pq.read_table(
-                path, columns=columns, memory_map=True, partitioning=None, page_checksum_verification=True
-            )
-            if table.column_names == columns:
-                return table
-            problem = f"it has the columns {', '.join(pq.read_schema(path).names)}"
+            schema = pq.read_schema(path)
+            if all(schema.get_field_index(name) >= 0 for name in (_KEY, _VECTOR, _TRUNCATED)):
+                return pq.read_table(
+                    path, columns=columns, memory_map=True, partitioning=None, page_checksum_verification=True
+                )
+            problem = "it is no cache segment"
+        except FileNotFoundError:
+            return None  # removed by somebody who makes room
         except (pa.ArrowException, OSError) as error:
             problem = str(error)
-        logs.get().warning("cache segment left out, its texts are encoded again: %s: %s", path, problem)
+        logs.get().warning("cache segment left out, its texts are encoded again; delete it: %s: %s", path, problem)
         self._damaged.add(path)
         return None
+
+    def _forget(self, segment: int) -> None:
+        kept = self._segment != segment
+        self._keys, self._segment, self._row = self._keys[kept], self._segment[kept], self._row[kept]
 
     def _index(self, path: Path, keys: NDArray[np.uint64]) -> None:
         self._keys = np.concatenate([self._keys, keys])
@@ -115,8 +122,8 @@ class EmbeddingCache:
             mine = hits[self._segment[place[hits]] == segment]
             table = self._read(self._paths[segment], [_VECTOR, _TRUNCATED])
             if table is None:
-                found[mine] = False
-                continue
+                self._forget(segment)
+                return self.lookup(keys)  # another segment may hold them
             rows = self._row[place[mine]]
             vectors[mine] = vector_matrix(table.column(_VECTOR))[0][rows]
             truncated[mine] = table.column(_TRUNCATED).to_numpy()[rows]
@@ -134,13 +141,11 @@ class EmbeddingCache:
                 {_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors), _TRUNCATED: pa.array(truncated)}
             )
             with publish.replacing(path) as temporary:
-                pq.write_table(
-                    table, temporary, compression="NONE", use_dictionary=False, write_page_checksum=True
-                )
+                pq.write_table(table, temporary, compression="NONE", use_dictionary=False, write_page_checksum=True)
             self._damaged.discard(path)
-        if path not in self._paths:
-            self._index(path, keys)
-            self._sort()
+        self._index(path, keys)
+        self._sort()
+        self._dim = vectors.shape[1]
 
 
 def _as_keys(column: pa.ChunkedArray) -> NDArray[np.uint64]:

@@ -54,6 +54,11 @@ def workdir_lock(locks: Path) -> Path:
     return locks / "workdir.lock"
 
 
+def parts_lock(locks: Path, fingerprint: str) -> Path:
+    """Return the lock of the parts of a fingerprint; few enough files that they need no cleaning."""
+    return locks / f"parts-{fingerprint[:2]}.lock"
+
+
 def output_lock(locks: Path, output: Path) -> Path:
     """Return the lock of one output, wherever it is written."""
     digest = hashlib.blake2b(str(output.resolve()).encode(), digest_size=6).hexdigest()

@@ -36,16 +36,22 @@ def publish_model(root: Path, manifest: Manifest, save: Callable[[Path], None]) 
     for leftover in root.glob(f"{publish.TEMPORARY}*"):
         shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
     temporary.mkdir()
-    save(temporary)
+    try:
+        save(temporary)
+    except BaseException:
+        shutil.rmtree(temporary)
+        raise
     for written in temporary.rglob("*"):
         if written.is_file():
             with written.open("rb") as content:
                 os.fsync(content.fileno())
     publish.sync_folder(temporary)
+    replaced = temporary.with_name(f"{temporary.name}-replaced")
     if final.exists():
-        shutil.rmtree(final)
+        final.rename(replaced)  # two renames: the folder is away for an instant, not while files are deleted
     temporary.rename(final)
     publish.sync_folder(root)
+    shutil.rmtree(replaced, ignore_errors=True)
     stamped = dataclasses.replace(manifest, created_at=datetime.now(UTC).isoformat(timespec="seconds"))
     publish.write_json(root / CURRENT, {"folder": final.name, "manifest": stamped.to_json()})
     return final

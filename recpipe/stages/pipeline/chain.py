@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from recpipe.stages.pipeline.plan import Plan, Planner
 from recpipe.stages.pipeline.registry import AnyStage, stages
 from recpipe.stages.pipeline.runner import Outcome, run_plan
@@ -39,5 +41,6 @@ def run_chain(planner: Planner, *, force: bool = False) -> list[Outcome]:
     with locks.hold(locks.workdir_lock(layout.locks), what=f"work directory {layout.workdir}", exclusive=True):
         outcomes: list[Outcome] = []
         for plan in plan_chain(planner):
-            outcomes += run_plan(planner, plan, force=force)
+            # the chain has the source tables as plans of their own
+            outcomes += run_plan(planner, replace(plan, tables=()), force=force)
         return outcomes

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from recpipe import logs
-from recpipe.errors import RecpipeError, UnavailableError
+from recpipe.errors import LockedError, RecpipeError, UnavailableError
 from recpipe.executors.base import Executor, Shard, shards_of
 from recpipe.schemas import Artifact
 from recpipe.stages.base import Given
@@ -108,8 +108,20 @@ class StageContext:
         return self._plan.inputs[artifact.name].path
 
     def read(self, artifact: Artifact) -> ArtifactReader:
-        """Open a declared input."""
-        return ArtifactReader(self.path(artifact), artifact)
+        """Open a declared input.
+
+        Raises:
+            LockedError: Somebody published another one since this stage was planned.
+        """
+        reader = ArtifactReader(self.path(artifact), artifact)
+        planned = self._plan.inputs[artifact.name].fingerprint
+        if reader.manifest is not None and reader.manifest.fingerprint != planned:
+            raise LockedError(
+                f"{artifact.name} was replaced by another run since this one was planned",
+                where=str(reader.path),
+                next_step="run again",
+            )
+        return reader
 
     def write(self, artifact: Artifact) -> ArtifactWriter:
         """Open a declared output; use as a context manager and `commit`."""
@@ -179,8 +191,7 @@ class StageContext:
                 done += shard.rows
         if done:
             self.log.info("resuming: %d of %d %s are done", done, n_rows, unit, extra=logs.fields(reused=done))
-        with logs.progress(n_rows, self._plan.stage.command, unit) as progress:
-            progress.advance(done)
+        with logs.progress(n_rows, self._plan.stage.command, unit, done=done) as progress:
             for shard, shard_counts in self._executor.map_shards(_PartTask(task, artifact), waiting):
                 _add(counts, shard_counts)
                 progress.advance(shard.rows)

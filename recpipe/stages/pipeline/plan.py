@@ -125,7 +125,7 @@ class Planner:
         files = stage.files(settings) if stage.files else []
         manifest = self._manifest(stage, view, settings, inputs, files)
         outputs = {artifact.name: self._output(artifact, view) for artifact in stage.outputs(settings, self.given)}
-        state, reasons = self._state(manifest, inputs, outputs, upstream=(*upstream, *needed.values()))
+        state, reasons = self._state(manifest, inputs, outputs)
         return Plan(
             stage, view, settings, self.given, inputs, files, outputs, manifest, state, reasons, tuple(needed.values())
         )
@@ -194,12 +194,7 @@ class Planner:
         )
 
     def _state(
-        self,
-        manifest: Manifest,
-        inputs: dict[str, ResolvedInput],
-        outputs: dict[str, Path],
-        *,
-        upstream: tuple[Plan, ...],
+        self, manifest: Manifest, inputs: dict[str, ResolvedInput], outputs: dict[str, Path]
     ) -> tuple[State, list[str]]:
         missing = [f"{name} missing" for name, entry in inputs.items() if entry.fingerprint is None]
         if missing:

@@ -14,7 +14,7 @@ from recpipe.executors import local
 from recpipe.stages.pipeline.context import StageContext
 from recpipe.stages.pipeline.plan import Plan, Planner, State
 from recpipe.stages.tables import TABLE_STAGES
-from recpipe.store import locks, parts
+from recpipe.store import locks, parts, publish
 from recpipe.store.layout import View
 from recpipe.store.manifest import CURRENT, read_manifest
 
@@ -66,6 +66,12 @@ def _run_one(planner: Planner, plan: Plan, *, force: bool, wait: bool) -> Outcom
         for path in sorted(plan.outputs.values()):
             lock = locks.output_lock(planner.layout.locks, path)
             stack.enter_context(locks.hold(lock, what=str(path), exclusive=True, wait=wait))
+        # the same work for another view or --output has the same parts
+        stack.enter_context(
+            locks.hold(
+                locks.parts_lock(planner.layout.locks, plan.fingerprint), what="its parts", exclusive=True, wait=True
+            )
+        )
         # with wait, another process may have made it meanwhile: look again under the lock
         if not force and (plan.state is State.CURRENT or (wait and _current(plan))):
             return _up_to_date(plan, first)
@@ -89,6 +95,8 @@ def _compute(planner: Planner, plan: Plan, first: Path) -> Outcome:
     logs.get().debug("running: %s", "; ".join(plan.reasons) or "forced")
     _reset_peak_memory()
     started = time.monotonic()
+    for path in plan.outputs.values():
+        publish.sweep(path.parent, path.name)
     context = StageContext(
         plan,
         planner.layout,
