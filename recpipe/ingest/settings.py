@@ -116,18 +116,43 @@ class DataSettings(Settings):
         return self
 
 
+class SplitFiles(Settings):
+    """Files of a supplied split: user_id and item_id of interactions, and timestamp or position where all have it."""
+
+    train: Paths = None
+    """File, folder or glob (or a list of them) of the training interactions; null: all in neither of the others."""
+    validation: Paths = None
+    """The same of the validation interactions."""
+    test: Paths = None
+    """The same of the test interactions."""
+
+
 class SplitSettings(Settings):
     """How interactions are held out for the evaluation view."""
 
-    by: Literal["auto", "time"] = "auto"
-    """`time`: the newest interactions of all users are held out; auto chooses time where timestamps exist."""
+    by: Literal["auto", "time", "leave_one_out", "random", "cold_items", "files"] = "auto"
+    """`time`: the newest of all; `leave_one_out`: each user's last; `random`: some of each user's; `cold_items`: all
+    those of some items; `files`: as supplied. auto: time; with positions only leave_one_out; else random."""
     test_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the interactions, the newest, held out for the metrics."""
+    """Share held out for the metrics: of the interactions, or of the items by cold_items."""
     validation_share: float = Field(default=0.1, gt=0, lt=1)
-    """Share of the interactions, the newest before those, held out to choose hyper-parameters."""
+    """Share held out to choose hyper-parameters, by time just before the test."""
+    files: SplitFiles = SplitFiles()
+    """The parts, for `by: files`, with the column names of data.interactions or the canonical ones."""
 
     @model_validator(mode="after")
     def _something_left(self) -> SplitSettings:
         if self.test_share + self.validation_share >= 1:
             raise ValueError("test_share and validation_share leave nothing to train on")
+        return self
+
+    @model_validator(mode="after")
+    def _files_where_used(self) -> SplitSettings:
+        given = [name for name in SplitFiles.model_fields if getattr(self.files, name) is not None]
+        if self.by == "files":
+            missing = [name for name in ("validation", "test") if name not in given]
+            if missing:
+                raise ValueError(f"by: files needs {' and '.join(f'files.{name}' for name in missing)}")
+        elif given:
+            raise ValueError(f"files.{given[0]} is given, but by is {self.by}: set by: files")
         return self

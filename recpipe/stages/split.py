@@ -2,96 +2,117 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pydantic import NonNegativeInt
+
 from recpipe.config import Settings
-from recpipe.errors import DataError
-from recpipe.ingest.settings import SplitSettings
-from recpipe.schemas import (
-    INTERACTIONS,
-    TEST_INTERACTIONS,
-    TIMESTAMP,
-    TRAIN_INTERACTIONS,
-    VALIDATION_INTERACTIONS,
-)
+from recpipe.ingest.settings import DataSettings, SplitSettings
+from recpipe.schemas import INTERACTIONS, TEST_INTERACTIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS
 from recpipe.stages.base import Input, Output, Stage
 from recpipe.store.layout import View
 
 if TYPE_CHECKING:
+    from recpipe.ingest.splits.base import Splitter
+    from recpipe.ingest.splits.tally import SplitTally
     from recpipe.stages.pipeline.context import StageContext
+
+BATCH_ROWS = 65_536
 
 
 class SplitStageSettings(Settings):
     """What decides the split."""
 
     split: SplitSettings
+    data: DataSettings
+    seed: NonNegativeInt
 
 
 def _run(settings: SplitStageSettings, context: StageContext) -> None:
     from contextlib import ExitStack
-    from datetime import UTC, datetime
 
-    import numpy as np
     import pyarrow as pa
 
-    from recpipe.ingest.splits import Part, assign, time_boundaries
+    from recpipe.ingest.splits.base import Part
+    from recpipe.ingest.splits.choose import choose_splitter
+    from recpipe.ingest.splits.tally import SplitTally
+    from recpipe.ingest.splits.whole_users import whole_users
 
     interactions = context.read(INTERACTIONS)
-    if not interactions.has(TIMESTAMP):
-        raise DataError(
-            "a split by time needs timestamps, and the interactions have none",
-            where=str(interactions.path),
-            next_step="map them: data.columns.interactions.timestamp",
-        )
-
-    def times(table: pa.Table) -> np.ndarray:
-        return np.asarray(table.column(TIMESTAMP.name).cast(pa.int64()).to_numpy())
-
-    boundaries = time_boundaries(
-        np.concatenate([times(batch) for batch in interactions.batches([TIMESTAMP.name])]),
-        test_share=settings.split.test_share,
-        validation_share=settings.split.validation_share,
+    splitter = choose_splitter(
+        settings.split,
+        read=interactions.batches,
+        columns=interactions.columns,
+        n_rows=interactions.rows,
+        seed=settings.seed,
+        data=settings.data,
     )
+    tally = SplitTally()
     outputs = {
         Part.TEST: TEST_INTERACTIONS,
         Part.VALIDATION: VALIDATION_INTERACTIONS,
         Part.TRAIN: TRAIN_INTERACTIONS,
     }
-    since = {
-        part: datetime.fromtimestamp(moment / 1e6, UTC).isoformat(sep=" ", timespec="seconds")
-        for part, moment in ((Part.VALIDATION, boundaries.validation_from), (Part.TEST, boundaries.test_from))
-    }
-    counts = dict.fromkeys(outputs, 0)
     with ExitStack() as stack:
         writers = {part: stack.enter_context(context.write(artifact)) for part, artifact in outputs.items()}
-        for batch in interactions.batches():
-            parts = assign(times(batch), boundaries)
+        for block in whole_users(interactions.batches(batch_rows=BATCH_ROWS)):
+            parts = splitter.parts(block)
+            tally.update(block, parts)
             for part, writer in writers.items():
-                kept = batch.filter(pa.array(parts == part))
-                counts[part] += kept.num_rows
-                writer.write(kept)
+                writer.write(block.table.filter(pa.array(parts == part)))
+        splitter.finish()
+        tally.require_parts(splitter)
+        details = {
+            "by": splitter.by,
+            "asked_for": settings.split.by,
+            "protocol": splitter.protocol(),
+            "warnings": list(splitter.warnings),
+            **splitter.details(),
+            **tally.details(),
+        }
         for writer in writers.values():
-            writer.commit(by="time", validation_from=since[Part.VALIDATION], test_from=since[Part.TEST])
+            writer.commit(**details)
+    _report(splitter, tally, context)
+
+
+def _report(splitter: Splitter, tally: SplitTally, context: StageContext) -> None:
+    from recpipe.ingest.splits.base import Part
+
+    for warning in splitter.warnings:
+        context.log.warning("%s", warning)
+    found = tally.details()
     context.log.info(
-        "split by time: %d to train, %d to validate from %s, %d to test from %s",
-        counts[Part.TRAIN],
-        counts[Part.VALIDATION],
-        since[Part.VALIDATION],
-        counts[Part.TEST],
-        since[Part.TEST],
+        "%s: %d interactions to train, %d to validate, %d to test",
+        splitter.protocol(),
+        tally.rows[Part.TRAIN],
+        tally.rows[Part.VALIDATION],
+        tally.rows[Part.TEST],
     )
+    context.log.info(
+        "test: %d users, %d of them cold; %d items, %d of them cold; %d repeats of training interactions",
+        *(found[f"test_{name}"] for name in ("users", "users_cold", "items", "items_cold", "repeats")),
+    )
+
+
+def _files(settings: SplitStageSettings) -> list[Path]:
+    from recpipe.ingest.splits.choose import part_files
+
+    return [source.path for source in part_files(settings.split)]
 
 
 STAGE = Stage(
     name="split",
     summary="Hold out interactions for the evaluation view.",
-    description="Cut the interactions by time: the newest are held out to test, those before to validate. Every other "
-    "stage run with `--view evaluation` sees the training interactions only.",
+    description="Hold interactions out to validate and to test: the newest of all users, each user's last, a random "
+    "share, all those of some items, or those of supplied files (`split.by`). Every other stage run with `--view "
+    "evaluation` sees the training interactions only.",
     example="recpipe split -c config.yaml && recpipe embed-users -c config.yaml --view evaluation",
-    version=1,
+    version=2,
     settings=SplitStageSettings,
     reads=(Input(INTERACTIONS, view=View.PRODUCTION),),
     writes=(Output(TRAIN_INTERACTIONS), Output(VALIDATION_INTERACTIONS), Output(TEST_INTERACTIONS)),
     run=_run,
+    files=_files,
     views=(View.EVALUATION,),
 )

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from recpipe.config import validate
 from recpipe.errors import ConfigError, DataError
 from recpipe.ingest.settings import SplitSettings
-from recpipe.ingest.splits import Part, TimeBoundaries, assign, time_boundaries
+from recpipe.ingest.splits.base import Part
+from recpipe.ingest.splits.by_time import TimeBoundaries, assign, time_boundaries
 
 
 def test_shares_without_ties() -> None:
@@ -67,3 +68,7 @@ def test_settings() -> None:
     for raw in ({"test_share": 0}, {"validation_share": 1}, {"by": "moon"}):
         with pytest.raises(ConfigError):
             validate(SplitSettings, raw)
+    with pytest.raises(ConfigError, match=r"by: files needs files\.validation and files\.test"):
+        validate(SplitSettings, {"by": "files"})
+    with pytest.raises(ConfigError, match=r"files\.test is given, but by is auto"):
+        validate(SplitSettings, {"files": {"test": "test.csv"}})
