@@ -40,7 +40,7 @@ def fit_kmeans(points: np.ndarray, *, n_clusters: int, seed: int, n_init: int = 
     from threadpoolctl import threadpool_limits
 
     assert points.ndim == 2
-    n_distinct = _count_distinct(points, enough=n_clusters)
+    n_distinct = count_distinct(points, enough=n_clusters)
     if n_distinct < n_clusters:
         raise DataError(
             f"cluster.n_clusters is {n_clusters}, but only {n_distinct} users have an embedding of their own",
@@ -62,7 +62,7 @@ def fit_kmeans(points: np.ndarray, *, n_clusters: int, seed: int, n_init: int = 
     return np.asarray(centres[order_by_size(sizes)])
 
 
-def _count_distinct(points: np.ndarray, *, enough: int) -> int:
+def count_distinct(points: np.ndarray, *, enough: int) -> int:
     """Count distinct rows up to `enough`; rows equal to six decimals are equal."""
     seen: set[bytes] = set()
     for row in points:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 from typing import Annotated, Literal
 
-from pydantic import Field, NonNegativeInt, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
 from recpipe.config import Settings
 
@@ -47,8 +47,14 @@ class FeatureSettings(Settings):
 class ClusterSettings(Settings):
     """Users into segments."""
 
-    n_clusters: PositiveInt = 10
-    """Number of segments."""
+    n_clusters: Literal["auto"] | PositiveInt = 10
+    """Number of segments; auto takes the one with the highest mean silhouette."""
+    min_clusters: Annotated[int, Field(ge=2)] = 2
+    """Fewest segments auto tries."""
+    max_clusters: Annotated[int, Field(ge=2)] = 20
+    """Most segments auto tries; of a wide range it tries some twenty numbers, evenly spaced by ratio."""
+    silhouette_rows: Annotated[int, Field(ge=100, le=50_000)] = 5_000
+    """Users, drawn by seed, that auto judges by; its time grows with their square."""
     pca_dim: PositiveInt | None = 64
     """Principal components clustered on; null clusters the embeddings themselves."""
     fit: bool = True
@@ -65,3 +71,9 @@ class ClusterSettings(Settings):
     """Terms in a label."""
     label_items: NonNegativeInt = 5
     """Characteristic items listed per segment."""
+
+    @model_validator(mode="after")
+    def _bounds_in_order(self) -> ClusterSettings:
+        if self.min_clusters > self.max_clusters:
+            raise ValueError("min_clusters is above max_clusters")
+        return self

@@ -87,7 +87,8 @@ def _run(settings: ClusterStageSettings, context: StageContext) -> None:
     with context.write(SEGMENTS) as writer:
         table = describe(fitted, members, items, settings.cluster)
         writer.write(table)
-        writer.commit()
+        chosen_by = fitted.silhouette.details() if fitted.silhouette else {}
+        writer.commit(n_clusters=len(space.centres), **chosen_by)
     context.log.info("%d segments of %d users", len(space.centres), members.users.rows)
 
 
@@ -109,8 +110,8 @@ STAGE = Stage(
     name="cluster",
     summary="Group users into segments and build their profiles.",
     description="Compute behaviour features, reduce the user embeddings by PCA (`cluster.pca_dim`), group them by "
-    "K-means (`cluster.n_clusters`) and describe each segment by what sets it apart. With `cluster.fit: false`, users "
-    "are assigned to the existing segments, whose numbers stay as they are.",
+    "K-means (`cluster.n_clusters`, or by silhouette with `auto`) and describe each segment by what sets it apart. "
+    "With `cluster.fit: false`, users are assigned to the existing segments, whose numbers stay as they are.",
     example="recpipe cluster -c config.yaml --set cluster.n_clusters=8",
     version=1,
     settings=ClusterStageSettings,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -28,6 +29,7 @@ from recpipe.segments.labels import describe_segments
 from recpipe.segments.profiles import assign_users, centres_from_table, segment_table
 from recpipe.segments.reduce import PcaBasis, PcaStatistics, basis_from_table, basis_to_table, fit_pca, project
 from recpipe.segments.settings import ClusterSettings
+from recpipe.segments.silhouette import SilhouetteCurve, choose_n_clusters
 from recpipe.stages.pipeline.profiling import Members, Space
 from recpipe.store.artifacts import ArtifactReader
 
@@ -36,12 +38,17 @@ BATCH_USERS = 8192
 
 @dataclass(frozen=True)
 class Fitted:
-    """A fitted space and what its tables are made of."""
+    """A fitted space and what its tables are made of.
+
+    Attributes:
+        silhouette: What the number of segments was chosen by; None where the settings state it.
+    """
 
     space: Space
     attributes: ItemAttributes
     user_values: tuple[AttributeValue, ...]
     feature_statistics: FeatureStatistics
+    silhouette: SilhouetteCurve | None
 
     def feature_table(self) -> pa.Table:
         """Return profile_features."""
@@ -80,9 +87,9 @@ def fit_space(members: Members, items: ArtifactReader | None, settings: ClusterS
         max_values=options.max_values,
     )
     statistics = _feature_statistics(members, features, attributes)
-    centres, mean, basis = _fit_centres(members, settings, seed=seed)
+    centres, mean, basis, silhouette = _fit_centres(members, settings, seed=seed)
     space = Space(centres, mean, basis, features, statistics.mean)
-    return Fitted(space, attributes, user_values, statistics)
+    return Fitted(space, attributes, user_values, statistics, silhouette)
 
 
 def read_space(
@@ -150,8 +157,8 @@ def _feature_statistics(members: Members, features: FeatureSpace, attributes: It
 
 def _fit_centres(
     members: Members, settings: ClusterSettings, *, seed: int
-) -> tuple[NDArray[np.float64], NDArray[np.float64], PcaBasis | None]:
-    """Return centres (n_clusters, dim), the mean embedding (dim,) and the basis."""
+) -> tuple[NDArray[np.float64], NDArray[np.float64], PcaBasis | None, SilhouetteCurve | None]:
+    """Return centres (n_clusters, dim), the mean embedding (dim,), the basis and what chose n_clusters."""
     dim = members.vectors(0, 1)[0].shape[1]
     statistics = PcaStatistics.empty(dim)
     sampled = _sampled_rows(members.users.rows, settings.sample_rows, seed)
@@ -169,12 +176,11 @@ def _fit_centres(
         logs.get().info("cluster.pca_dim is %d, the embeddings span %d", settings.pca_dim, basis.n_components)
     chosen = np.concatenate(sample)
     points = project(chosen, basis)
-    in_space = fit_kmeans(
-        points, n_clusters=settings.n_clusters, seed=seed, n_init=settings.n_init, max_iter=settings.max_iter
-    )
-    current = CentreStatistics.empty(n_clusters=settings.n_clusters, dim=dim)
+    n_clusters, silhouette = _n_clusters(points, settings, seed=seed)
+    in_space = fit_kmeans(points, n_clusters=n_clusters, seed=seed, n_init=settings.n_init, max_iter=settings.max_iter)
+    current = CentreStatistics.empty(n_clusters=n_clusters, dim=dim)
     current.update(chosen, assign(points, in_space)[0])
-    centres = current.centres(np.zeros((settings.n_clusters, dim)))
+    centres = current.centres(np.zeros((n_clusters, dim)))
     for _ in range(settings.max_iter):
         previous, current = current, _assigned(members, centres, basis)
         centres = current.centres(centres)
@@ -183,7 +189,32 @@ def _fit_centres(
     else:
         logs.get().warning("K-means had not settled after %d passes (cluster.max_iter)", settings.max_iter)
     order = order_by_size(current.counts)
-    return centres[order], current.mean, basis
+    return centres[order], current.mean, basis, silhouette
+
+
+def _n_clusters(
+    points: NDArray[np.floating[Any]], settings: ClusterSettings, *, seed: int
+) -> tuple[int, SilhouetteCurve | None]:
+    """Return the number of segments: as set, or by silhouette."""
+    if settings.n_clusters != "auto":
+        return settings.n_clusters, None
+    curve = choose_n_clusters(
+        points,
+        low=settings.min_clusters,
+        high=settings.max_clusters,
+        max_rows=settings.silhouette_rows,
+        seed=seed,
+        n_init=settings.n_init,
+        max_iter=settings.max_iter,
+    )
+    tried = ", ".join(f"{n}: {score:.3f}" for n, score in curve.scores)
+    logs.get().info(
+        "cluster.n_clusters auto: %d segments (mean silhouette of %d users by number: %s)",
+        curve.n_clusters,
+        curve.n_rows,
+        tried or f"none, as they are only {curve.n_distinct} different ones",
+    )
+    return curve.n_clusters, curve
 
 
 def _assigned(members: Members, centres: NDArray[np.float64], basis: PcaBasis | None) -> CentreStatistics:
