@@ -127,6 +127,31 @@ SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable wi
 SOURCE = Column("source", Type.STRING, "Path that produced it: the model's name, segment or popularity.")
 RECOMMENDED_TITLE = Column("title", Type.STRING, "Title of the item.", nullable=True)
 
+MODEL_NAME = Column("model", Type.STRING, "Name of the model.")
+REFERENCE = Column("reference", Type.STRING, "Model whose value is subtracted.")
+SLICE = Column("slice", Type.STRING, "Part of the evaluation: all, warm_users, cold_users, cold_items, cold_items_only or segment_3.")
+ITEM_SLICE = Column("slice", Type.STRING, "What is ranked and what counts: all, cold_items (cold ones found in the full list) or cold_items_only (ranked among themselves).")
+METRIC = Column("metric", Type.STRING, "Name of the metric; the manifest holds its definition.")
+LIST_LENGTH = Column("k", Type.INT32, "Length of list the metric looks at; 0 where there is no list.")
+VALUE = Column("value", Type.FLOAT64, "The figure: a mean over users, or over ratings for rmse and mae.")
+DIFFERENCE = Column("difference", Type.FLOAT64, "The model's figure minus the reference's, over the same users.")
+LOW = Column("low", Type.FLOAT64, "Lower end of the interval; null where none can be given.", nullable=True)
+HIGH = Column("high", Type.FLOAT64, "Upper end of the interval; null where none can be given.", nullable=True)
+N_USERS = Column("n_users", Type.INT64, "Users behind the figure.")
+WARM = Column("warm", Type.BOOL, "The user has training interactions.")
+N_RELEVANT = Column("n_relevant", Type.INT32, "Held-out items of the user; in rows with k = 0, held-out ratings.")
+NDCG = Column("ndcg", Type.FLOAT64, "Normalised discounted cumulative gain.", nullable=True)
+RECALL = Column("recall", Type.FLOAT64, "Share of the held-out items found.", nullable=True)
+HIT_RATE = Column("hit_rate", Type.FLOAT64, "1 where a held-out item was found, else 0.", nullable=True)
+MRR = Column("mrr", Type.FLOAT64, "1 / rank of the first held-out item found, else 0.", nullable=True)
+MAP = Column("map", Type.FLOAT64, "Average precision.", nullable=True)
+NOVELTY = Column("novelty", Type.FLOAT64, "Mean surprise of the listed items, in bits.", nullable=True)
+POPULARITY_PERCENTILE = Column("popularity_percentile", Type.FLOAT64, "Mean share of the catalogue less popular than a listed item.", nullable=True)
+POPULARITY_BIAS = Column("popularity_bias", Type.FLOAT64, "Mean popularity of the listed items over that of the items people take.", nullable=True)
+DIVERSITY = Column("diversity", Type.FLOAT64, "1 minus the mean cosine of all pairs of listed items.", nullable=True)
+SQUARED_ERROR = Column("squared_error", Type.FLOAT64, "Sum of the squared errors of the predicted ratings; rows with k = 0 only.", nullable=True)
+ABSOLUTE_ERROR = Column("absolute_error", Type.FLOAT64, "Sum of the absolute errors of the predicted ratings; rows with k = 0 only.", nullable=True)
+
 USERS = Artifact(
     "users", 1, Scope.TABLE, "Users, validated. Derived from the interactions where no table is given.",
     (USER_ID, TEXT), key=("user_id",), extra=True,
@@ -187,6 +212,23 @@ TEST_INTERACTIONS = Artifact(
     "test_interactions", 1, Scope.EVALUATION, "Held out for the one table of metrics.",
     INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
 )  # fmt: skip
+METRICS = Artifact(
+    "metrics", 1, Scope.EVALUATION, "How good each model's lists and predicted ratings are on the test interactions.",
+    (MODEL_NAME, SLICE, METRIC, LIST_LENGTH, VALUE, LOW, HIGH, N_USERS), key=("model", "slice", "metric", "k"),
+)  # fmt: skip
+METRIC_DIFFERENCES = Artifact(
+    "metric_differences", 1, Scope.EVALUATION, "Paired differences between models; real where the interval excludes 0.",
+    (MODEL_NAME, REFERENCE, SLICE, METRIC, LIST_LENGTH, DIFFERENCE, LOW, HIGH, N_USERS),
+    key=("model", "reference", "slice", "metric", "k"),
+)  # fmt: skip
+USER_METRICS = Artifact(
+    "user_metrics", 1, Scope.EVALUATION, "The metrics of each user with held-out items, for paired comparisons later.",
+    (
+        MODEL_NAME, USER_ID, ITEM_SLICE, LIST_LENGTH, WARM, SEGMENT, N_RELEVANT, NDCG, RECALL, HIT_RATE, MRR, MAP,
+        NOVELTY, POPULARITY_PERCENTILE, POPULARITY_BIAS, DIVERSITY, SQUARED_ERROR, ABSOLUTE_ERROR,
+    ),
+    key=("model", "user_id", "slice", "k"),
+)  # fmt: skip
 TAGS = Artifact(
     "tags", 1, Scope.TABLE, "Tags users gave items: interactions, never item attributes.",
     (USER_ID, ITEM_ID, TAG, TIMESTAMP), key=("user_id", "item_id"), repeats=True,
@@ -197,5 +239,6 @@ ARTIFACTS: dict[str, Artifact] = {
     for artifact in (
         USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
         SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
+        METRICS, METRIC_DIFFERENCES, USER_METRICS,
     )
 }  # fmt: skip
