@@ -83,7 +83,7 @@ def _report(splitter: Splitter, tally: SplitTally, context: StageContext) -> Non
         context.log.warning("%s", warning)
     found = tally.details()
     context.log.info(
-        "%s: %d interactions to train, %d to validate, %d to test",
+        "%s; %d interactions to train, %d to validate, %d to test",
         splitter.protocol(),
         tally.rows[Part.TRAIN],
         tally.rows[Part.VALIDATION],

@@ -62,6 +62,23 @@ def test_parts_are_disjoint_complete_and_in_order(times: list[int], test_share: 
     assert time_boundaries(array[shuffled], test_share=test_share, validation_share=validation_share) == boundaries
 
 
+@given(st.lists(st.integers(0, 12), min_size=3, max_size=40), st.floats(0.01, 0.6), st.floats(0.01, 0.39))
+def test_boundaries_are_the_nearest_of_all(times: list[int], test_share: float, validation_share: float) -> None:
+    array, n_rows = np.array(times, np.int64), len(times)
+    distinct = sorted(set(times))
+    if len(distinct) < 3:
+        return
+
+    def nearest(candidates: list[int], wanted: float) -> int:
+        return min(candidates, key=lambda value: (abs((array < value).sum() - wanted), value))
+
+    test_from = nearest(distinct[2:], n_rows * (1 - test_share))
+    older = [value for value in distinct[1:] if value < test_from]
+    validation_from = nearest(older, n_rows * (1 - test_share - validation_share))
+    boundaries = time_boundaries(array, test_share=test_share, validation_share=validation_share)
+    assert boundaries == TimeBoundaries(validation_from, test_from)
+
+
 def test_settings() -> None:
     with pytest.raises(ConfigError, match="leave nothing to train on"):
         validate(SplitSettings, {"test_share": 0.5, "validation_share": 0.5})

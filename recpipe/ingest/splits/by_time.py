@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -121,12 +122,22 @@ def _moment(microseconds: int) -> str:
 def _cut(ordered: Timestamps, wanted: float, *, low: int) -> int:
     """Return the start of a run of equal values nearest to `wanted`; 0 when there is none.
 
-    `low` distinct values must remain before it.
+    `low` distinct values must remain before it. Only searches: an array of all starts would
+    take as much memory again as the values.
     """
-    starts = np.flatnonzero(np.diff(ordered)) + 1
-    starts = starts[low - 1 :]
-    if not len(starts):
+    n_rows = len(ordered)
+    least = 0
+    for _ in range(low):
+        least = _next_start(ordered, least)
+    if least >= n_rows:
         return 0
-    right = int(np.searchsorted(starts, wanted))
-    near = starts[max(right - 1, 0) : right + 1]
-    return int(near[np.argmin(np.abs(near - wanted))])
+    at = min(math.ceil(wanted), n_rows - 1)
+    before = int(np.searchsorted(ordered, ordered[max(at - 1, 0)], side="left"))
+    after = at if ordered[at] != ordered[max(at - 1, 0)] else _next_start(ordered, at)
+    found = [start for start in (before, max(after, least)) if least <= start < n_rows]
+    return min(found, key=lambda start: abs(start - wanted), default=0)
+
+
+def _next_start(ordered: Timestamps, row: int) -> int:
+    """Return the first row with a larger value; the number of rows when there is none."""
+    return int(np.searchsorted(ordered, ordered[row], side="right")) if row < len(ordered) else row
