@@ -73,9 +73,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> World
             for item, genre in enumerate(item_genre)
         ),
     )
-    _write_csv(
-        tables.interactions, ("user_id", "item_id", "rating", "timestamp"), _interactions(generator, item_genre)
-    )
+    _write_csv(tables.interactions, ("user_id", "item_id", "rating", "timestamp"), _interactions(generator, item_genre))
     settings = {
         "data": {name: str(getattr(tables, name)) for name in ("users", "items", "interactions")}
         | {"list_columns": {"items": {"genres": "|"}}},

@@ -178,7 +178,9 @@ class TestProblems:
         assert "literal" not in what.split(":")[0]
 
     def test_inside_a_list_and_a_mapping(self, tmp_path: Path) -> None:
-        what = problem(tmp_path, "branch:\n  leaves: [{width: 1}, {width: 0}]\n  by_name:\n    x:\n      width: -1\n").what
+        what = problem(
+            tmp_path, "branch:\n  leaves: [{width: 1}, {width: 0}]\n  by_name:\n    x:\n      width: -1\n"
+        ).what
         assert "branch.leaves.1.width (line 2): " in what
         assert "branch.by_name.x.width (line 5): " in what
 
