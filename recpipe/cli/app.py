@@ -118,6 +118,7 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 @click.group(
+    "recpipe",
     cls=RecpipeGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done or up to date, 1 unexpected, 2 usage or configuration, 3 bad data, 4 missing input, "
