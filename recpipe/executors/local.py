@@ -9,6 +9,7 @@ from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wai
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from recpipe import logs
 from recpipe.errors import RecpipeError
 from recpipe.executors.base import Executor, Shard, Task
 from recpipe.executors.settings import ExecutorSettings
@@ -38,7 +39,10 @@ class LocalExecutor:
         threads = max(1, (os.cpu_count() or 1) // workers)
         # spawn: a forked child would inherit locks of torch's and Arrow's thread pools
         pool = ProcessPoolExecutor(
-            workers, multiprocessing.get_context("spawn"), initializer=_start_worker, initargs=(task, threads)
+            workers,
+            multiprocessing.get_context("spawn"),
+            initializer=_start_worker,
+            initargs=(task, threads, logs.current()),
         )
         try:
             waiting: dict[Future[dict[str, Any]], Shard] = {pool.submit(_compute, shard): shard for shard in shards}
@@ -60,8 +64,9 @@ def create(settings: ExecutorSettings) -> Executor:
     return LocalExecutor(1 if settings.workers == "auto" else settings.workers)
 
 
-def _start_worker(task: Task, threads: int) -> None:
+def _start_worker(task: Task, threads: int, log_state: logs.State | None) -> None:
     global _task, _failure
+    logs.resume(log_state)
     for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
         os.environ[variable] = str(threads)
     try:
