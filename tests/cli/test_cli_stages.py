@@ -115,13 +115,10 @@ def test_relative_paths_start_at_dash_c(world: World, run_cli, tmp_path: Path, m
 
 def test_one_command_needs_only_its_own_table(world: World, run_cli, tmp_path: Path, monkeypatch, tiny_encoder: Path):
     monkeypatch.chdir(tmp_path)
-    run_cli(
-        "embed-items", "--items", world.items, "--set", f"encoder.model_name={tiny_encoder}", "--output", "v.parquet"
-    )
+    encoder = ("--set", f"encoder.model_name={tiny_encoder}")
+    run_cli("embed-items", "--items", world.items, *encoder, "--output", "v.parquet")
     assert manifest_of(Path("v.parquet")).rows == 60
-    run_cli(
-        "embed-users", "--users", world.users, "--set", f"encoder.model_name={tiny_encoder}", "--output", "z.parquet"
-    )
+    run_cli("embed-users", "--users", world.users, *encoder, "--output", "z.parquet")
     assert manifest_of(Path("z.parquet")).details["history"] == "none"
 
 
