@@ -42,8 +42,7 @@ def assert_knows(cache: EmbeddingCache, texts: list[str], known: set[str]) -> No
 
 
 @pytest.fixture
-def warnings_logged(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> Iterator[list[str]]:
-    monkeypatch.setattr(logs.get(), "propagate", True)
+def warnings_logged() -> Iterator[list[str]]:
     found: list[str] = []
     handler = logging.Handler(logging.WARNING)
     handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
