@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +36,8 @@ class Squares:
         if shard.index == self.failing:
             if self.failure == "killed":
                 os.kill(os.getpid(), signal.SIGKILL)
+            if self.failure == "slow":
+                time.sleep(60)
             if self.failure == "data":
                 raise DataError("bad row", where="line 3", next_step="mend it")
             raise ZeroDivisionError("inner")

@@ -1,7 +1,13 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
+import os
+import signal
+import subprocess
+import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -99,15 +105,56 @@ def test_workers_log_as_the_command_does(tmp_path: Path, workers: int, capfd: py
     assert {(line["stage"], line["level"]) for line in lines} == {("score", "warning")}
 
 
-def test_an_abandoned_map_stops_its_workers(tmp_path: Path) -> None:
-    results = LocalExecutor(2).map_shards(Squares(), shards_of(30, 3, tmp_path, "x"))
+def test_an_interrupted_map_ends_its_workers_at_once(tmp_path: Path) -> None:
+    results = LocalExecutor(2).map_shards(Squares(failing=3, failure="slow"), shards_of(30, 3, tmp_path, "x"))
+    started = time.monotonic()
     next(results)
     results.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - started < 30
+    assert multiprocessing.active_children() == []
+
+
+RUN = """
+import sys
+from pathlib import Path
+from shard_tasks import Squares
+from recpipe.executors.base import shards_of
+from recpipe.executors.local import LocalExecutor
+if __name__ == "__main__":
+    folder = Path(sys.argv[1])
+    task = Squares(failing=0, failure="slow", log=folder / "pids")
+    print(list(LocalExecutor(2).map_shards(task, shards_of(6, 3, folder, "x"))))
+"""
+
+
+def test_workers_of_a_killed_run_end_with_it(tmp_path: Path) -> None:
+    script = tmp_path / "run.py"
+    script.write_text(RUN)
+    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment) as process:
+        wait_until(lambda: (tmp_path / "x-000001.parquet").exists())
+        pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
+        assert any(is_alive(pid) for pid in pids)
+        process.send_signal(signal.SIGKILL)
+    wait_until(lambda: not any(is_alive(pid) for pid in pids))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 30
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
+def is_alive(pid: int) -> bool:
+    """Whether a process runs; one that has ended and waits to be collected does not."""
+    try:
+        return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
 
 
 def test_auto_computes_in_this_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    import os
-
     log = tmp_path / "setups"
     shards = shards_of(10, 3, tmp_path, "x")
     assert len(list(create(ExecutorSettings()).map_shards(Squares(log=log), shards))) == 4

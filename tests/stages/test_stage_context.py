@@ -162,6 +162,13 @@ class TestRunner:
         assert sorted(path.name for path in tables.iterdir()) == [".tmp-99-0-users.parquet", "items.parquet"]
         assert not any(Path("work/.parts").iterdir())
 
+    def test_a_run_clears_the_parts_of_settings_given_up(self, world: World, run_cli) -> None:  # type: ignore[no-untyped-def]
+        abandoned = Path("work/.parts/ab12/items-000000.parquet")
+        abandoned.parent.mkdir(parents=True)
+        abandoned.touch()
+        run_cli("run", "-c", world.config, "--set", "train.model=popularity")
+        assert not Path("work/.parts").exists()
+
     def test_a_second_time_there_is_nothing_to_do_unless_forced(self, world: World) -> None:
         assert [outcome.ran for outcome in run_stage(*items_plan(world))] == [True]
         before = Path("work/tables/items.parquet").stat().st_mtime_ns

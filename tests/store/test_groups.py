@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from recpipe.errors import DataError
 from recpipe.schemas import INTERACTIONS, USER_ID
-from recpipe.store import artifacts
+from recpipe.store import artifacts, groups
 from recpipe.store.artifacts import ArtifactReader
-from recpipe.store.groups import GroupedRows
+from recpipe.store.groups import GroupedRows, KeyIndex
 
 
 def open_groups(folder: Path, users: list[str], group_rows: int) -> GroupedRows:
@@ -41,9 +41,9 @@ def test_it_finds_the_rows_a_scan_finds(
         # batches are cut inside a user's rows
         whole = artifacts.ArtifactReader.batches
         patch.setattr(ArtifactReader, "batches", lambda self, columns: whole(self, columns, batch_rows))
-        groups = open_groups(Path(folder), users, group_rows)
-        assert groups.keys.to_pylist() == list(sizes)
-        found = groups.rows_of(pa.array(asked, pa.string()), ["item_id", "rating"])
+        found_groups = open_groups(Path(folder), users, group_rows)
+        assert found_groups.keys.to_pylist() == list(sizes)
+        found = found_groups.rows_of(pa.array(asked, pa.string()), ["item_id", "rating"])
     assert found.table.column_names == ["item_id", "rating"]
     assert len(found.offsets) == len(asked) + 1
     assert found.offsets[0] == 0
@@ -54,6 +54,20 @@ def test_it_finds_the_rows_a_scan_finds(
     assert found.offsets[-1] == found.table.num_rows
 
 
+@settings(max_examples=60, deadline=None)
+@given(
+    known=st.lists(st.text(max_size=3), unique=True), asked=st.lists(st.none() | st.text(max_size=3)), bad=st.booleans()
+)
+def test_positions_are_those_of_a_dictionary(known: list[str], asked: list[str | None], bad: bool) -> None:
+    expected = {key: position for position, key in enumerate(known)}
+    with pytest.MonkeyPatch.context() as patch:
+        if bad:  # all keys have one of two hashes
+            patch.setattr(groups, "hash", lambda key: len(key or "") % 2, raising=False)
+        index = KeyIndex(pa.array(known, pa.string()))
+        found = index.find(pa.array([*asked, *known], pa.string()))
+    assert found.tolist() == [expected.get(key, -1) for key in [*asked, *known]]  # type: ignore[call-overload]
+
+
 def test_rows_that_do_not_stand_together(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="rows of user_id 'b' do not stand together") as caught:
         open_groups(tmp_path, ["a", "b", "c", "b"], 100)
@@ -62,7 +76,7 @@ def test_rows_that_do_not_stand_together(tmp_path: Path) -> None:
 
 
 def test_users_in_table_order_are_one_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    groups = open_groups(tmp_path, [user for user in "abcd" for _ in range(3)], 4)
+    found_groups = open_groups(tmp_path, [user for user in "abcd" for _ in range(3)], 4)
     reads: list[tuple[int, int]] = []
     whole = ArtifactReader.row_range
 
@@ -71,5 +85,5 @@ def test_users_in_table_order_are_one_read(tmp_path: Path, monkeypatch: pytest.M
         return whole(self, start, stop, columns)
 
     monkeypatch.setattr(ArtifactReader, "row_range", counted)
-    groups.rows_of(pa.array(["b", "nobody", "c", "a"]), ["item_id"])
+    found_groups.rows_of(pa.array(["b", "nobody", "c", "a"]), ["item_id"])
     assert reads == [(3, 9), (0, 3)]

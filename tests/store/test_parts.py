@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from recpipe.errors import DataError
+from recpipe.errors import DataError, RecpipeError
 from recpipe.schemas import ITEM_EMBEDDINGS
-from recpipe.store import parts
+from recpipe.store import artifacts, parts
 from recpipe.store.arrow import vector_array
 
 
@@ -42,6 +42,13 @@ def test_a_bad_part_is_not_published(tmp_path: Path) -> None:
     with pytest.raises(DataError, match="item_id is null"):
         parts.write(tmp_path / "x.parquet", bad, ITEM_EMBEDDINGS, {})
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_fails_before_the_part_is_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    usage = artifacts.shutil.disk_usage(tmp_path)
+    monkeypatch.setattr(artifacts.shutil, "disk_usage", lambda _: usage._replace(free=2**20))
+    with pytest.raises(RecpipeError, match="only 1 MiB of disk are free"):
+        parts.write(tmp_path / "x.parquet", rows(0, 1), ITEM_EMBEDDINGS, {})
 
 
 def test_preparing_keeps_finished_parts_and_clears_half_ones(tmp_path: Path) -> None:

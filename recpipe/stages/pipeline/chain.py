@@ -7,7 +7,7 @@ from dataclasses import replace
 from recpipe.stages.pipeline.plan import Plan, Planner
 from recpipe.stages.pipeline.registry import AnyStage, stages
 from recpipe.stages.pipeline.runner import Outcome, run_plan
-from recpipe.store import locks
+from recpipe.store import locks, parts
 from recpipe.store.layout import View
 
 
@@ -44,4 +44,6 @@ def run_chain(planner: Planner, *, force: bool = False) -> list[Outcome]:
         for plan in plans:
             # the chain has the source tables as plans of their own
             outcomes += run_plan(planner, replace(plan, tables=()), force=force)
+        # nobody else works here, and what was planned is published: these are parts of settings given up
+        parts.discard(layout.all_parts)
         return outcomes
