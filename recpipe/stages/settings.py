@@ -80,8 +80,8 @@ def load(path: Path | None, overrides: Sequence[str] = (), *, sources: Mapping[s
         ConfigError: Every problem found, with its key and line.
     """
     raw = config.read_raw(path, overrides)
-    if sources:
-        data = raw.get("data") or {}
+    data = raw.get("data") or {}
+    if sources and isinstance(data, Mapping):  # anything else is reported below
         raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}
     # a section whose keys are all commented out is null in YAML
     sections = {name for name, field in Config.model_fields.items() if isinstance(field.default, Settings)}
