@@ -130,7 +130,8 @@ if __name__ == "__main__":
 def test_workers_of_a_killed_run_end_with_it(tmp_path: Path) -> None:
     script = tmp_path / "run.py"
     script.write_text(RUN)
-    environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent)}
+    paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment) as process:
         wait_until(lambda: (tmp_path / "x-000001.parquet").exists())
         pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
