@@ -66,7 +66,13 @@ def commands_page() -> str:
 
 
 def _command(name: str, command: click.Command) -> Iterator[str]:
-    context = click.Context(command, info_name=f"recpipe {name}", terminal_width=96, max_content_width=96)
+    context = click.Context(
+        command,
+        info_name=f"recpipe {name}",
+        terminal_width=96,
+        max_content_width=96,
+        help_option_names=list(root.context_settings["help_option_names"]),
+    )
     yield f"## recpipe {name}\n"
     yield f"```text\n{command.get_help(context).rstrip()}\n```\n"
     if isinstance(command, click.Group):

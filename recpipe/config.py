@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -85,6 +85,7 @@ def read_raw(path: Path | None, overrides: Sequence[str] = ()) -> dict[str, Any]
         except (OSError, UnicodeDecodeError) as error:
             raise ConfigError(f"configuration file cannot be read: {error}", where=str(path)) from error
         loaded = _parse_yaml(text, str(path))
+        _refuse_repeated_keys(text, path)
         if loaded is not None and not isinstance(loaded, dict):
             raise ConfigError("a configuration is a mapping of sections", where=str(path))
         raw = loaded or {}
@@ -101,6 +102,24 @@ def _parse_yaml(text: str, where: str) -> Any:
         place = f"{where}, line {mark.line + 1}, column {mark.column + 1}" if mark else where
         problem = getattr(error, "problem", None) or str(error)
         raise ConfigError(f"invalid YAML: {problem}", where=place) from error
+
+
+def _refuse_repeated_keys(text: str, path: Path) -> None:
+    """Refuse a key that stands twice: YAML keeps the last one and drops the first silently."""
+    seen: dict[str, int] = {}
+    for key, line in _keys_of(yaml.compose(text, Loader=yaml.SafeLoader)):
+        if key in seen:
+            raise ConfigError(f"key '{key}' stands twice: lines {seen[key]} and {line}", where=str(path))
+        seen[key] = line
+
+
+def _keys_of(node: yaml.Node | None, prefix: str = "") -> Iterator[tuple[str, int]]:
+    """Yield the dotted keys of a YAML document with their line numbers."""
+    if isinstance(node, yaml.MappingNode):
+        for key_node, value_node in node.value:
+            key = f"{prefix}{key_node.value}"
+            yield key, key_node.start_mark.line + 1
+            yield from _keys_of(value_node, f"{key}.")
 
 
 def _apply_override(raw: dict[str, Any], override: str) -> None:
@@ -190,18 +209,7 @@ def _key_lines(path: Path | None) -> dict[str, int]:
     """Map dotted keys of a YAML file to their line numbers."""
     if path is None:
         return {}
-    root = yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    lines: dict[str, int] = {}
-
-    def walk(node: yaml.Node | None, prefix: str) -> None:
-        if isinstance(node, yaml.MappingNode):
-            for key_node, value_node in node.value:
-                key = f"{prefix}{key_node.value}"
-                lines[key] = key_node.start_mark.line + 1
-                walk(value_node, f"{key}.")
-
-    walk(root, "")
-    return lines
+    return dict(_keys_of(yaml.compose(path.read_text(encoding="utf-8"), Loader=yaml.SafeLoader)))
 
 
 def identity_of(settings: Settings) -> dict[str, Any]:

@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Literal, Protocol, TextIO
 
@@ -90,6 +91,31 @@ def configure(log_format: LogFormat = "plain", *, debug: bool = False) -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """How this process logs, for worker processes to log alike."""
+
+    log_format: LogFormat
+    debug: bool
+    stage: str
+
+
+def current() -> State | None:
+    """Return how this process logs; None where `configure` was never called."""
+    for handler in get().handlers:
+        if isinstance(handler, _StderrHandler):
+            log_format: LogFormat = "json" if isinstance(handler.formatter, _Json) else "plain"
+            return State(log_format, get().level == logging.DEBUG, _stage.get())
+    return None
+
+
+def resume(state: State | None) -> None:
+    """Log in this process as the one that `current` was called in."""
+    if state is not None:
+        configure(state.log_format, debug=state.debug)
+        _stage.set(state.stage)
 
 
 class Progress(Protocol):

@@ -96,8 +96,8 @@ POSITION = Column("position", Type.INT64, "Order within the user where no time i
 TAG = Column("tag", Type.STRING, "A word a user gave an item.")
 
 EMBEDDING = Column("embedding", Type.VECTOR, "Unit-length vector from the encoder; null when nothing to embed.", nullable=True)
-PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the user's own text.", nullable=True)
-HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", nullable=True)
+PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the user's own text.", optional=True, nullable=True)
+HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", optional=True, nullable=True)
 
 FEATURE = Column("feature", Type.STRING, "Name of one behaviour feature: a coordinate of x.")
 FEATURE_KIND = Column("kind", Type.STRING, "How it is computed: count, recency, rating, share, hour, weekday, numeric or category.")

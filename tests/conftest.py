@@ -12,9 +12,14 @@ import numpy as np
 import pytest
 import yaml
 from click.testing import CliRunner, Result
+from hypothesis import settings
 
 # before anything imports the hub's client: no test may reach for the network
 os.environ["HF_HUB_OFFLINE"] = "1"
+
+# examples are small; how long one takes says more about the machine than about the code
+settings.register_profile("recpipe", deadline=None)
+settings.load_profile("recpipe")
 
 GENRES = ("Space", "Love", "War", "Comedy", "Robot")
 _WORDS = ("the", "a", "of", "and", "space", "love", "war", "story", "robot", "comedy", "night", "city")
@@ -73,10 +78,8 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> World
             for item, genre in enumerate(item_genre)
         ),
     )
-    _write_csv(
-        tables.interactions, ("user_id", "item_id", "rating", "timestamp"), _interactions(generator, item_genre)
-    )
-    settings = {
+    _write_csv(tables.interactions, ("user_id", "item_id", "rating", "timestamp"), _interactions(generator, item_genre))
+    configuration = {
         "data": {name: str(getattr(tables, name)) for name in ("users", "items", "interactions")}
         | {"list_columns": {"items": {"genres": "|"}}},
         "device": "cpu",
@@ -85,7 +88,7 @@ def world(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> World
         "train": {"model": "content"},
         "score": {"top_n": 5},
     }
-    tables.config.write_text(yaml.safe_dump(settings, sort_keys=False), encoding="utf-8")
+    tables.config.write_text(yaml.safe_dump(configuration, sort_keys=False), encoding="utf-8")
     return tables
 
 

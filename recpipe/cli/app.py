@@ -45,6 +45,15 @@ class RecpipeGroup(click.Group):
             raise click.UsageError(f"no command '{args[0]}': {did_you_mean(args[0], registry.names())}", ctx)
         return super().resolve_command(ctx, args)
 
+    def invoke(self, ctx: click.Context) -> Any:
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            # the reader of stdout left (`| head`): not an error, and nothing may be flushed to it any more;
+            # caught here because click would exit with 1
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            return 0
+
     def main(self, args: Sequence[str] | None = None, prog_name: str | None = None, **extra: Any) -> Any:  # type: ignore[override]
         """Run, print what went wrong, and exit with the code of docs/commands.md."""
         words = list(sys.argv[1:] if args is None else args)
@@ -74,10 +83,6 @@ class RecpipeGroup(click.Group):
         except _Terminated:
             _report("terminated; finished parts are kept", TERMINATED, json_log=json_log)
             return TERMINATED
-        except BrokenPipeError:
-            # the reader of stdout left (`| head`): not an error, and nothing may be flushed to it any more
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-            return 0
         except Exception as error:
             if debug:
                 traceback.print_exc()
@@ -118,6 +123,7 @@ def _sigterm_raises() -> Iterator[None]:
 
 
 @click.group(
+    "recpipe",
     cls=RecpipeGroup,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     epilog="Exit codes: 0 done or up to date, 1 unexpected, 2 usage or configuration, 3 bad data, 4 missing input, "

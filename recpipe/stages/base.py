@@ -37,11 +37,13 @@ class Input:
     Attributes:
         when: Says from the settings and the given source tables whether it is read.
         view: The view it is read from, where that is not the stage's own.
+        options: What the command that makes it needs, where that is not what the reader was given.
     """
 
     artifact: Artifact
     when: Callable[[Any, Given], bool] = _always
     view: View | None = None
+    options: str = ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from recpipe.stages.pipeline.context import StageContext
 
 SHARD_ROWS = 8192
+_FIT = "--set cluster.fit=true"
 
 
 class ClusterStageSettings(Settings):
@@ -120,9 +121,9 @@ STAGE = Stage(
         Input(USERS),
         Input(INTERACTIONS, when=lambda settings, given: INTERACTIONS.name in given),
         Input(ITEMS, when=lambda settings, given: ITEMS.name in given),
-        Input(SEGMENTS, when=_assigns),
-        Input(SEGMENT_SPACE, when=_assigns),
-        Input(PROFILE_FEATURES, when=_assigns),
+        Input(SEGMENTS, when=_assigns, options=_FIT),
+        Input(SEGMENT_SPACE, when=_assigns, options=_FIT),
+        Input(PROFILE_FEATURES, when=_assigns, options=_FIT),
     ),
     writes=(
         Output(USER_PROFILES),

@@ -80,10 +80,12 @@ def load(path: Path | None, overrides: Sequence[str] = (), *, sources: Mapping[s
         ConfigError: Every problem found, with its key and line.
     """
     raw = config.read_raw(path, overrides)
-    if sources:
-        data = raw.get("data") or {}
+    data = raw.get("data") or {}
+    if sources and isinstance(data, Mapping):  # anything else is reported below
         raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}
-    raw = {key: ({} if value is None and key in Config.model_fields else value) for key, value in raw.items()}
+    # a section whose keys are all commented out is null in YAML
+    sections = {name for name, field in Config.model_fields.items() if isinstance(field.default, Settings)}
+    raw = {key: ({} if value is None and key in sections else value) for key, value in raw.items()}
     return config.validate(_class_for(raw.get("train")), raw, path=path, overrides=overrides)
 
 

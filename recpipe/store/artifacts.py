@@ -62,8 +62,9 @@ class ArtifactReader:
             column.name for column in self.artifact.columns if not column.optional and column.name not in present
         ]
         if missing:
+            columns = "the column" if len(missing) == 1 else "the columns"
             raise DataError(
-                f"{self.artifact.name} lacks the column {', '.join(missing)}",
+                f"{self.artifact.name} lacks {columns} {', '.join(missing)}",
                 where=f"{self.path} (columns: {', '.join(self.columns)})",
             )
 

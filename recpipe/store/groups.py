@@ -1,7 +1,7 @@
 """Rows that stand together: the interactions of each user, found without a scan.
 
 The interactions table keeps the rows of one user together. The index maps each user to a
-row range, 16 bytes a user, so a shard of users reads its own rows and no others.
+row range, 32 bytes a user, so a shard of users reads its own rows and no others.
 """
 
 from __future__ import annotations
@@ -17,6 +17,8 @@ from recpipe.errors import DataError
 from recpipe.schemas import Column
 from recpipe.store.artifacts import ArtifactReader
 
+_HASHED_AT_ONCE = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class Group:
@@ -24,6 +26,46 @@ class Group:
 
     table: pa.Table
     offsets: NDArray[np.int64]
+
+
+class KeyIndex:
+    """Positions of keys, found in the time of the keys asked for.
+
+    `pyarrow.compute.index_in` hashes all known keys at every call: over all shards of a
+    table that is quadratic in its rows.
+    """
+
+    def __init__(self, keys: pa.Array) -> None:
+        self._keys = keys
+        hashes = _hashes(keys)
+        self._order = np.argsort(hashes, kind="stable")
+        self._hashes = hashes[self._order]
+
+    def find(self, keys: pa.Array) -> NDArray[np.int64]:
+        """Return the position of each key, -1 where it is unknown."""
+        if not len(self._keys):
+            return np.full(len(keys), -1, np.int64)
+        wanted = _hashes(keys)
+        place = np.minimum(np.searchsorted(self._hashes, wanted), len(self._keys) - 1)
+        found = self._order[place]
+        equal = pc.fill_null(pc.equal(self._keys.take(pa.array(found)), keys), False)
+        same = np.asarray(equal.to_numpy(zero_copy_only=False), dtype=bool)
+        if np.any(~same & (self._hashes[place] == wanted)):  # two keys of one hash
+            return _index_in(keys, self._keys)
+        return np.where(same, found, -1).astype(np.int64)
+
+
+def _hashes(keys: pa.Array) -> NDArray[np.int64]:
+    """Hash keys with this process's own hash; in slices, so that few are Python objects at once."""
+    parts = [keys.slice(start, _HASHED_AT_ONCE) for start in range(0, len(keys), _HASHED_AT_ONCE)]
+    return np.concatenate(
+        [np.zeros(0, np.int64), *(np.fromiter(map(hash, part.to_pylist()), np.int64, len(part)) for part in parts)]
+    )
+
+
+def _index_in(keys: pa.Array, known: pa.Array) -> NDArray[np.int64]:
+    place = pc.fill_null(pc.index_in(keys, known), -1)
+    return np.asarray(place.to_numpy(zero_copy_only=False), dtype=np.int64)
 
 
 class GroupedRows:
@@ -60,6 +102,7 @@ class GroupedRows:
                 where=str(reader.path),
                 next_step="sort the table by user and time, or let recpipe read the source table (data.interactions)",
             )
+        self._index = KeyIndex(self._keys)
 
     @property
     def keys(self) -> pa.Array:
@@ -68,8 +111,7 @@ class GroupedRows:
 
     def rows_of(self, keys: pa.Array, columns: list[str]) -> Group:
         """Read the rows of the keys; a key without rows has an empty range."""
-        index = pc.index_in(keys, self._keys)
-        place = np.asarray(pc.fill_null(index, -1).to_numpy(zero_copy_only=False), dtype=np.int64)
+        place = self._index.find(keys)
         known = place >= 0
         begins = np.where(known, self._starts[place], 0)
         sizes = np.where(known, self._starts[place + 1] - self._starts[place], 0)

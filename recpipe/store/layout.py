@@ -48,7 +48,11 @@ class Layout:
 
     def parts(self, fingerprint: str) -> Path:
         """Return the folder of unfinished and finished parts of one stage run."""
-        return self.workdir / ".parts" / fingerprint
+        return self.all_parts / fingerprint
+
+    @property
+    def all_parts(self) -> Path:
+        return self.workdir / ".parts"
 
     @property
     def locks(self) -> Path:

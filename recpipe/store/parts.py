@@ -18,13 +18,14 @@ import pyarrow.parquet as pq
 from recpipe.schemas import Artifact
 from recpipe.store import publish
 from recpipe.store.arrow import conform
-from recpipe.store.artifacts import check, parquet_writer
+from recpipe.store.artifacts import check, parquet_writer, require_free_space
 
 _STATS = "recpipe.stats"
 
 
 def write(path: Path, table: pa.Table, artifact: Artifact, stats: dict[str, Any]) -> None:
     """Publish one finished shard atomically; its statistics survive a kill in the footer."""
+    require_free_space(path.parent)
     table = conform(table, artifact, str(path))
     check(table, artifact, str(path))
     with publish.replacing(path) as temporary:

@@ -103,6 +103,18 @@ class TestReading:
             read_raw(path)
         assert str(caught.value.where).startswith(f"{path}, line ")
 
+    @pytest.mark.parametrize(
+        ("text", "key"),
+        [("device: cpu\nbranch: {}\ndevice: cuda\n", "device"), ("branch:\n  kind: 1\n  kind: 2\n", "branch.kind")],
+    )
+    def test_a_key_that_stands_twice(self, tmp_path: Path, text: str, key: str) -> None:
+        with pytest.raises(ConfigError, match=f"key '{key}' stands twice: lines . and 3"):
+            read_raw(write(tmp_path, text))
+
+    def test_the_same_name_in_two_sections_is_no_repetition(self, tmp_path: Path) -> None:
+        path = write(tmp_path, "a: &a {x: 1}\nb: *a\nc: {x: 1}\n")
+        assert read_raw(path) == {"a": {"x": 1}, "b": {"x": 1}, "c": {"x": 1}}
+
     def test_yaml_cannot_make_objects(self, tmp_path: Path) -> None:
         path = write(tmp_path, "device: !!python/object/apply:os.getcwd []\n")
         with pytest.raises(ConfigError, match="invalid YAML"):
@@ -178,7 +190,9 @@ class TestProblems:
         assert "literal" not in what.split(":")[0]
 
     def test_inside_a_list_and_a_mapping(self, tmp_path: Path) -> None:
-        what = problem(tmp_path, "branch:\n  leaves: [{width: 1}, {width: 0}]\n  by_name:\n    x:\n      width: -1\n").what
+        what = problem(
+            tmp_path, "branch:\n  leaves: [{width: 1}, {width: 0}]\n  by_name:\n    x:\n      width: -1\n"
+        ).what
         assert "branch.leaves.1.width (line 2): " in what
         assert "branch.by_name.x.width (line 5): " in what
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 from recpipe.stages.pipeline.plan import Plan, Planner
 from recpipe.stages.pipeline.registry import AnyStage, stages
 from recpipe.stages.pipeline.runner import Outcome, run_plan
-from recpipe.store import locks
+from recpipe.store import locks, parts
 from recpipe.store.layout import View
 
 
@@ -24,7 +24,6 @@ def plan_chain(planner: Planner) -> list[Plan]:
         known = {earlier.stage.name for earlier in plans}
         plans += [table for table in plan.tables if table.stage.name not in known]
         plans.append(plan)
-    planner.digests.save()
     return plans
 
 
@@ -39,8 +38,12 @@ def run_chain(planner: Planner, *, force: bool = False) -> list[Outcome]:
     """
     layout = planner.layout
     with locks.hold(locks.workdir_lock(layout.locks), what=f"work directory {layout.workdir}", exclusive=True):
+        plans = plan_chain(planner)
+        planner.digests.save()  # here, not in plan_chain: `status` and `--dry-run` write nothing
         outcomes: list[Outcome] = []
-        for plan in plan_chain(planner):
+        for plan in plans:
             # the chain has the source tables as plans of their own
             outcomes += run_plan(planner, replace(plan, tables=()), force=force)
+        # nobody else works here, and what was planned is published: these are parts of settings given up
+        parts.discard(layout.all_parts)
         return outcomes

@@ -146,6 +146,8 @@ class StageContext:
         Raises:
             UnavailableError: The device asked for is not there.
         """
+        if self._device == "cpu":
+            return self._device  # importing torch takes a second, and not every model needs it
         import torch
 
         if self._device == "auto":

@@ -146,7 +146,7 @@ class Planner:
         path = self._read_paths.get(artifact.name) or self.layout.path(artifact, view)
         maker = producer(artifact)
         flag = " --view evaluation" if view is View.EVALUATION and maker.views != (View.EVALUATION,) else ""
-        hint = f"run: recpipe {maker.command}{flag}"
+        hint = f"run: recpipe {maker.command}{flag}{f' {entry.options}' if entry.options else ''}"
         for plan in upstream:
             if plan.outputs.get(artifact.name) == path:
                 return ResolvedInput(entry.artifact, path, plan.fingerprint, hint)

@@ -72,8 +72,8 @@ def _run_one(planner: Planner, plan: Plan, *, force: bool, wait: bool) -> Outcom
                 locks.parts_lock(planner.layout.locks, plan.fingerprint), what="its parts", exclusive=True, wait=True
             )
         )
-        # with wait, another process may have made it meanwhile: look again under the lock
-        if not force and (plan.state is State.CURRENT or (wait and _current(plan))):
+        # another process may have made or replaced it since it was planned: look again under the lock
+        if not force and (plan.state is State.CURRENT or wait) and _current(plan):
             return _up_to_date(plan, first)
         return _compute(planner, plan, first)
 

@@ -1,0 +1,176 @@
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from conftest import World
+
+from recpipe import logs
+from recpipe.encoders.resolve import resolve
+from recpipe.encoders.settings import EncoderSettings
+from recpipe.errors import ConfigError, DataError
+from recpipe.schemas import ITEM_EMBEDDINGS, ITEMS
+from recpipe.stages.pipeline import encoding
+from recpipe.stages.pipeline.encoding import CachedEncoder
+from recpipe.store.artifacts import ArtifactReader, ArtifactWriter
+from recpipe.store.manifest import Manifest
+
+
+@dataclass
+class Encoded:
+    vectors: np.ndarray
+    truncated_rows: np.ndarray
+
+
+class Spelling:
+    """Encodes a text as its length and its first letter; keeps what it was asked."""
+
+    dim = 2
+
+    def __init__(self) -> None:
+        self.asked: list[tuple[list[str], list[str]]] = []
+
+    def encode(self, texts: list[str], *, ids: list[str]) -> Encoded:
+        self.asked.append((list(texts), list(ids)))
+        return Encoded(np.array([spelled(text) for text in texts], np.float32), np.array([len(t) > 5 for t in texts]))
+
+
+def spelled(text: str) -> tuple[float, float]:
+    return float(len(text)), float(ord(text[0]))
+
+
+def cached_encoder(tiny_encoder: Path, cache: Path, *, key: str = "key", **settings: object) -> CachedEncoder:
+    found = EncoderSettings(model_name=str(tiny_encoder), **settings)  # type: ignore[arg-type]
+    encoder = CachedEncoder(resolve(found.model_name), found, "document", "cpu", cache, key)
+    encoder._encoder = Spelling()  # type: ignore[assignment]
+    return encoder
+
+
+def asked(encoder: CachedEncoder) -> list[tuple[list[str], list[str]]]:
+    return encoder._encoder.asked  # type: ignore[union-attr,attr-defined,no-any-return]
+
+
+def test_texts_are_encoded_once(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts = ["one", None, "two", "  ", "one", "a longer one"]
+    ids = list("abcdef")
+    encoder = cached_encoder(tiny_encoder, tmp_path)
+    matrix, present = encoder.vectors(texts, ids)
+    assert present.tolist() == [True, False, True, False, True, True]
+    for text, row, there in zip(texts, matrix, present, strict=True):
+        assert tuple(row) == (spelled(str(text)) if there else (0, 0))
+    assert asked(encoder) == [(["one", "two", "one", "a longer one"], ["a", "c", "e", "f"])]
+    assert encoder.take_counts() == {"empty": 2, "cached": 0, "encoded": 4, "truncated": 1}
+
+    later = cached_encoder(tiny_encoder, tmp_path)
+    again, present_again = later.vectors(["new", *texts], ["x", *ids])
+    assert np.array_equal(again[1:], matrix)
+    assert np.array_equal(present_again[1:], present)
+    assert asked(later) == [(["new"], ["x"])]
+    # a text known from the cache is reported as truncated every night
+    assert later.take_counts() == {"empty": 2, "cached": 4, "encoded": 1, "truncated": 1}
+    assert later.take_counts() == {}
+
+
+def test_nothing_new_needs_no_model(tiny_encoder: Path, tmp_path: Path) -> None:
+    cached_encoder(tiny_encoder, tmp_path).vectors(["one"], ["a"])
+    encoder = dataclasses.replace(cached_encoder(tiny_encoder, tmp_path), device="no such device", _encoder=None)
+    assert tuple(encoder.vectors(["one"], ["a"])[0][0]) == spelled("one")
+    assert encoder._encoder is None
+
+
+def test_another_key_is_encoded_again(tiny_encoder: Path, tmp_path: Path) -> None:
+    cached_encoder(tiny_encoder, tmp_path).vectors(["one"], ["a"])
+    other = cached_encoder(tiny_encoder, tmp_path, key="other")
+    other.vectors(["one"], ["a"])
+    assert len(asked(other)) == 1
+
+
+def test_cached_truncated_texts_are_asked_again_where_that_is_an_error(tiny_encoder: Path, tmp_path: Path) -> None:
+    cached_encoder(tiny_encoder, tmp_path).vectors(["one", "a longer one"], ["a", "b"])
+    strict = cached_encoder(tiny_encoder, tmp_path, on_truncate="error")
+    strict.vectors(["one", "a longer one"], ["a", "b"])
+    assert asked(strict) == [(["a longer one"], ["b"])]
+
+
+@pytest.mark.parametrize("texts", [[], [None, ""]])
+def test_nothing_to_encode(tiny_encoder: Path, tmp_path: Path, texts: list[str | None]) -> None:
+    matrix, present = cached_encoder(tiny_encoder, tmp_path).vectors(texts, ["a"] * len(texts))
+    assert matrix.shape == (len(texts), 2)
+    assert not present.any()
+
+
+def test_identity_is_of_the_weights_and_the_role_of_the_text(tiny_encoder: Path, tmp_path: Path) -> None:
+    from recpipe.store.fingerprint import FileDigests
+
+    digests = FileDigests(tmp_path / "digests.json")
+
+    def identity(**settings: object) -> str:
+        return encoding.identity(EncoderSettings(model_name=str(tiny_encoder), **settings), "query", digests)  # type: ignore[arg-type]
+
+    assert identity() == identity(batch_tokens=7)
+    assert identity() != identity(max_length=9)
+    assert identity() != identity(query_prompt="query: ")
+    assert identity() == identity(document_prompt="passage: ")
+
+
+def reader_of(tmp_path: Path, table: pa.Table) -> ArtifactReader:
+    pq.write_table(table, tmp_path / "items.parquet")
+    return ArtifactReader(tmp_path / "items.parquet", ITEMS)
+
+
+def test_text_columns_are_those_the_table_has(tmp_path: Path) -> None:
+    reader = reader_of(tmp_path, pa.table({"item_id": ["a"], "plot": ["x"], "title": ["y"]}))
+    assert encoding.text_columns(reader, ("title", "text", "plot"), "encoder.item_text") == ["title", "plot"]
+    with pytest.raises(ConfigError, match="items has none of the columns to encode: text") as caught:
+        encoding.text_columns(reader, ("text",), "encoder.item_text")
+    assert "plot" in str(caught.value.where)
+    assert "encoder.item_text" in str(caught.value.next_step)
+
+
+def test_values_become_text() -> None:
+    table = pa.table({"a": [["x", None, "y"], [], None], "b": [1, None, 3], "c": ["t", "", None]})
+    assert encoding.text_values(table, ["c", "a", "b"]) == [
+        ["t", "", None],
+        ["x, y", "", None],
+        ["1", None, "3"],
+    ]
+
+
+@pytest.mark.parametrize(("identity", "fits"), [("tiny@1", True), ("tiny@2", False), (None, True)])
+def test_vectors_of_two_encoders_are_not_mixed(tmp_path: Path, identity: str | None, fits: bool) -> None:
+    path = tmp_path / "x.parquet"
+    manifest = Manifest("item_embeddings", 1, "embed_items", 1, "production", {}, "ab", {}, identity, 42, "0")
+    table = pa.table({"item_id": ["a"], "embedding": pa.array([[1.0, 0.0]], pa.list_(pa.float32(), 2))})
+    with ArtifactWriter(path, ITEM_EMBEDDINGS, manifest) as writer:
+        writer.write(table)
+        writer.commit()
+    reader = ArtifactReader(path, ITEM_EMBEDDINGS)
+    if fits:
+        encoding.require_same_encoder(reader, "tiny@1")
+        return
+    with pytest.raises(DataError, match="come from the encoder tiny@2, not tiny@1"):
+        encoding.require_same_encoder(reader, "tiny@1")
+
+
+def test_embed_users_refuses_item_embeddings_of_another_encoder(world: World, run_cli, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    run_cli("embed-items", "-c", world.config)
+    result = run_cli("embed-users", "-c", world.config, "--set", "encoder.max_length=9", expect=3)
+    assert "their vectors do not compare" in result.stderr
+
+
+@pytest.mark.parametrize("truncated", [0, 2])
+def test_truncated_texts_are_a_warning(truncated: int, capsys: pytest.CaptureFixture[str], monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.setattr(logs.get(), "handlers", [])
+    logs.configure("json")
+    encoding.report_counts({"encoded": 1, "cached": 5, "truncated": truncated}, "items")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line["level"] for line in lines] == ["info", "warning"][: 1 + bool(truncated)]
+    assert lines[0]["message"] == "items: 1 encoded, 5 from the cache, 0 without text"
+    assert lines[-1]["truncated"] == truncated

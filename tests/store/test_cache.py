@@ -1,0 +1,195 @@
+from __future__ import annotations
+
+import logging
+import multiprocessing
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from recpipe import logs
+from recpipe.store.cache import EmbeddingCache, content_keys
+
+DIM = 3
+
+
+def vector(text: str) -> np.ndarray:
+    seed = int.from_bytes(text.encode()[:4].ljust(4, b"\0"), "big")
+    return np.random.default_rng(seed).standard_normal(DIM).astype(np.float32)
+
+
+def remember(cache: EmbeddingCache, texts: list[str]) -> None:
+    matrix = np.array([vector(text) for text in texts], np.float32).reshape(-1, DIM)
+    cache.add(content_keys(texts), matrix, np.array([len(text) > 4 for text in texts], bool))
+
+
+def assert_knows(cache: EmbeddingCache, texts: list[str], known: set[str]) -> None:
+    found = cache.lookup(content_keys(texts))
+    assert found.found.tolist() == [text in known for text in texts]
+    for row, text in enumerate(texts):
+        if text in known:
+            assert np.array_equal(found.vectors[row], vector(text))
+            assert found.truncated[row] == (len(text) > 4)
+        else:
+            assert not found.vectors[row].any()
+            assert not found.truncated[row]
+
+
+@pytest.fixture
+def warnings_logged() -> Iterator[list[str]]:
+    found: list[str] = []
+    handler = logging.Handler(logging.WARNING)
+    handler.emit = lambda record: found.append(record.getMessage())  # type: ignore[method-assign]
+    logs.get().addHandler(handler)
+    yield found
+    logs.get().removeHandler(handler)
+
+
+def segments(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*.parquet"))
+
+
+def damage_vectors(path: Path) -> None:
+    """Turn one bit of the second vector; the footer and the keys stay readable."""
+    content = bytearray(path.read_bytes())
+    stored = pq.read_table(path).column("vector").combine_chunks().values.to_numpy()[DIM : 2 * DIM].tobytes()
+    assert content.count(stored) == 1
+    content[content.find(stored) + 2] ^= 0x40
+    path.write_bytes(content)
+
+
+def test_an_empty_cache_knows_nothing(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path / "none", "key")
+    assert cache.dim is None
+    assert_knows(cache, ["a", "b"], set())
+    assert_knows(cache, [], set())
+    assert not (tmp_path / "none").exists()
+
+
+def test_what_was_added_is_found_at_once_and_by_the_next_run(tmp_path: Path) -> None:
+    cache = EmbeddingCache(tmp_path, "key")
+    remember(cache, ["a", "truncated", ""])
+    remember(cache, ["d"])
+    for reader in (cache, EmbeddingCache(tmp_path, "key")):
+        assert reader.dim == DIM
+        assert_knows(reader, ["d", "b", "truncated", "a", "a", "", "größe"], {"a", "truncated", "", "d"})
+
+
+def test_two_encoder_keys_never_meet(tmp_path: Path) -> None:
+    remember(EmbeddingCache(tmp_path, "one"), ["a"])
+    assert_knows(EmbeddingCache(tmp_path, "two"), ["a"], set())
+    assert_knows(EmbeddingCache(tmp_path, "one"), ["a"], {"a"})
+
+
+def test_the_same_again_writes_nothing_new(tmp_path: Path) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a", "b"])
+    before = [(path, path.stat().st_mtime_ns) for path in segments(tmp_path)]
+    remember(EmbeddingCache(tmp_path, "key"), ["a", "b"])
+    assert [(path, path.stat().st_mtime_ns) for path in segments(tmp_path)] == before
+
+
+def test_keys_are_of_the_content_only() -> None:
+    keys = content_keys(["a", "b", "a", ""])
+    assert keys.shape == (4, 2)
+    assert np.array_equal(keys[0], keys[2])
+    assert len({tuple(key) for key in keys.tolist()}) == 3
+    assert content_keys([]).shape == (0, 2)
+
+
+TEXTS = st.lists(st.sampled_from(["", "a", "b", "c", "long one", "longer", "ü"]), max_size=5)
+
+
+@settings(max_examples=40, deadline=None)
+@given(
+    st.lists(st.tuples(st.sampled_from(["add", "lookup", "reopen"]), st.sampled_from(["k", "l"]), TEXTS), max_size=8)
+)
+def test_it_is_a_dictionary(steps: list[tuple[str, str, list[str]]]) -> None:
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        caches = {key: EmbeddingCache(folder, key) for key in "kl"}
+        expected: dict[str, set[str]] = {"k": set(), "l": set()}
+        for action, key, texts in steps:
+            if action == "add":
+                remember(caches[key], list(dict.fromkeys(texts)))
+                expected[key] |= set(texts)
+            elif action == "reopen":
+                caches[key] = EmbeddingCache(folder, key)
+            assert_knows(caches[key], texts, expected[key])
+
+
+def _write_many(folder: Path, first: int) -> None:
+    cache = EmbeddingCache(folder, "key")
+    for start in range(first, first + 30, 3):
+        remember(cache, [str(number) for number in range(start, start + 6)])
+
+
+def test_two_writers_at_once(tmp_path: Path) -> None:
+    context = multiprocessing.get_context("spawn")
+    # the ranges overlap, and in part they write the very same segments
+    writers = [context.Process(target=_write_many, args=(tmp_path, first)) for first in (0, 15)]
+    for writer in writers:
+        writer.start()
+    for writer in writers:
+        writer.join(60)
+        assert writer.exitcode == 0
+    texts = [str(number) for number in range(60)]
+    assert_knows(EmbeddingCache(tmp_path, "key"), texts, set(texts[:48]))
+
+
+def test_a_segment_somebody_is_writing_is_not_looked_at(tmp_path: Path, warnings_logged: list[str]) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a"])
+    (tmp_path / "key" / ".tmp-7-0-ab.parquet").write_bytes(b"PAR1 half")
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a", "b"], {"a"})
+    assert warnings_logged == []
+
+
+@pytest.mark.parametrize("content", [b"", b"PAR1 half", None])
+def test_a_damaged_segment_is_left_out_and_written_again(
+    tmp_path: Path, content: bytes | None, warnings_logged: list[str]
+) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a", "b"])
+    (path,) = segments(tmp_path)
+    path.write_bytes(path.read_bytes()[:-20] if content is None else content)
+    remember(EmbeddingCache(tmp_path, "key"), ["c"])
+    cache = EmbeddingCache(tmp_path, "key")
+    assert_knows(cache, ["a", "c"], {"c"})
+    assert len(warnings_logged) == 2
+    assert str(path) in warnings_logged[0]
+    remember(cache, ["a", "b"])
+    assert_knows(cache, ["a", "b", "c"], {"a", "b", "c"})
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a", "b", "c"], {"a", "b", "c"})
+    assert len(warnings_logged) == 2
+
+
+def test_a_flipped_bit_gives_no_vector(tmp_path: Path, warnings_logged: list[str]) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a", "b"])
+    (path,) = segments(tmp_path)
+    damage_vectors(path)
+    cache = EmbeddingCache(tmp_path, "key")
+    assert_knows(cache, ["a", "b"], set())
+    assert "encoded again" in warnings_logged[0]
+    remember(cache, ["b"])
+    assert_knows(cache, ["a", "b"], {"b"})
+    # the next night finds the good copy behind the damaged one
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a", "b"], {"b"})
+
+
+def test_a_segment_removed_meanwhile_is_a_miss(tmp_path: Path, warnings_logged: list[str]) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a"])
+    cache = EmbeddingCache(tmp_path, "key")
+    segments(tmp_path)[0].unlink()
+    assert_knows(cache, ["a"], set())
+    assert warnings_logged == []
+
+
+def test_another_parquet_file_in_the_folder_is_left_out(tmp_path: Path, warnings_logged: list[str]) -> None:
+    remember(EmbeddingCache(tmp_path, "key"), ["a"])
+    pq.write_table(pa.table({"x": [1]}), tmp_path / "key" / "0.parquet")
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a"], {"a"})
+    assert len(warnings_logged) == 1
