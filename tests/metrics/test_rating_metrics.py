@@ -94,3 +94,17 @@ def test_refuses_other_ratings_and_predictions_that_are_not_numbers() -> None:
         errors_of([1], np.array([np.nan]), np.array([3.0]))
     with pytest.raises(ValueError, match="offsets"):
         errors_of([1], np.array([1.0, 2.0]), np.array([3.0, 4.0]))
+
+
+def test_interval_equals_a_plain_bootstrap() -> None:
+    """Users resampled with all their ratings, the figures computed from scratch: numerator and denominator move."""
+    sizes, predicted, actual = world(5, n_users=30)
+    bootstrap = Bootstrap(n_draws=150, seed=3)
+    found = rating_estimates(errors_of(sizes, predicted, actual), bootstrap)
+    parts = [part for part in np.split(predicted - actual, np.cumsum(sizes)[:-1]) if len(part)]
+    (weights,) = bootstrap.resampled_sums([np.eye(len(parts))])
+    draws = []
+    for draw in weights.astype(int):
+        errors = np.concatenate([np.tile(part, times) for part, times in zip(parts, draw, strict=True)])
+        draws.append([np.sqrt((errors**2).mean()), np.abs(errors).mean()])
+    np.testing.assert_allclose([found.low, found.high], np.quantile(draws, [0.025, 0.975], axis=0), rtol=1e-9)
