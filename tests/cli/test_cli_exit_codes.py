@@ -239,7 +239,7 @@ def test_bad_encoding_exits_3_and_says_which_setting(run_cli, tiny_encoder: Path
 def test_split_without_timestamps_exits_3(run_cli, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write_csv(Path("log.csv"), "user_id,item_id", "u1,i1", "u2,i1")
-    result = run_cli("split", "--interactions", "log.csv", expect=3)
+    result = run_cli("split", "--interactions", "log.csv", "--set", "split.by=time", expect=3)
     assert "needs timestamps" in result.stderr
     assert "data.columns.interactions.timestamp" in result.stderr
 
