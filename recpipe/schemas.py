@@ -64,6 +64,7 @@ class Artifact:
         key: Names of the columns that identify a row; unique together unless `repeats`.
         extra: Columns beyond the declared ones are kept (attributes of users and items).
         repeats: The key may occur on several rows.
+        per_model: There is one for each model name (`train.name`), beside the model's folders.
     """
 
     name: str
@@ -75,6 +76,7 @@ class Artifact:
     extra: bool = False
     repeats: bool = False
     folder: bool = False
+    per_model: bool = False
 
     def column(self, name: str) -> Column:
         """Return the column of that name; KeyError when it is not declared."""
@@ -122,9 +124,17 @@ COMPONENT_VECTOR = Column("vector", Type.VECTOR, "Unit vector of the component i
 
 ITEM_VECTOR = Column("vector", Type.VECTOR, "Vector of the item, from the trained model.")
 
+CHOSEN = Column("setting", Type.STRING, "What was chosen: model, or a hyper-parameter such as n_epochs.")
+CHOSEN_VALUE = Column("value", Type.STRING, "Its value, as JSON.")
+EPOCH = Column("epoch", Type.INT32, "Pass over the interactions; 1 is the first.")
+TRAIN_LOSS = Column("train_loss", Type.FLOAT64, "Mean loss over the steps of the pass.")
+VALIDATION = Column("validation", Type.FLOAT64, "Validation metric after the pass; the model's manifest names it.", nullable=True)
+SECONDS = Column("seconds", Type.FLOAT64, "Wall-clock seconds of the pass.")
+
 RANK = Column("rank", Type.INT32, "1 is best.")
 SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable within a user.")
 SOURCE = Column("source", Type.STRING, "Path that produced it: the model's name, segment or popularity.")
+PREDICTED_RATING = Column("predicted_rating", Type.FLOAT32, "Rating the model expects the user to give; never the ranking score. Null where the model predicts none.", nullable=True)
 RECOMMENDED_TITLE = Column("title", Type.STRING, "Title of the item.", nullable=True)
 
 MODEL_NAME = Column("model", Type.STRING, "Name of the model.")
@@ -196,9 +206,17 @@ ITEM_VECTORS = Artifact(
     "item_vectors", 1, Scope.MODEL, "The item side of a model whose score is a dot product.",
     (ITEM_ID, ITEM_VECTOR), key=("item_id",),
 )  # fmt: skip
+TRAINING_HISTORY = Artifact(
+    "training_history", 1, Scope.MODEL, "Loss and validation metric pass by pass; no rows for models that learn in one go.",
+    (EPOCH, TRAIN_LOSS, VALIDATION, SECONDS), key=("epoch",),
+)  # fmt: skip
+MODEL_CHOICE = Artifact(
+    "model_choice", 1, Scope.EVALUATION, "What validation chose for the production fit; one file for each model name.",
+    (CHOSEN, CHOSEN_VALUE), key=("setting",), per_model=True,
+)  # fmt: skip
 RECOMMENDATIONS = Artifact(
-    "recommendations", 1, Scope.VIEW, "The result: items for every user, best first.",
-    (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE), key=("user_id", "rank"),
+    "recommendations", 2, Scope.VIEW, "The result: items for every user, best first.",
+    (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE, PREDICTED_RATING), key=("user_id", "rank"),
 )  # fmt: skip
 TRAIN_INTERACTIONS = Artifact(
     "train_interactions", 1, Scope.EVALUATION, "What the evaluation view may learn from; stands for interactions there.",
@@ -238,7 +256,7 @@ ARTIFACTS: dict[str, Artifact] = {
     artifact.name: artifact
     for artifact in (
         USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
-        SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
+        SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, TRAINING_HISTORY, MODEL_CHOICE, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
         METRICS, METRIC_DIFFERENCES, USER_METRICS,
     )
 }  # fmt: skip

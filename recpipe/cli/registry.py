@@ -9,7 +9,18 @@ import click
 
 from recpipe.stages.pipeline.registry import stages
 
-_MODULES = ("run", "status", "segments", "recommend", "inspect", "config", "import_data", "simulate")
+_MODULES = (
+    "run",
+    "status",
+    "metrics",
+    "compare",
+    "segments",
+    "recommend",
+    "inspect",
+    "config",
+    "import_data",
+    "simulate",
+)
 
 
 @cache

@@ -102,7 +102,9 @@ def _run(
     if dry_run:
         click.echo(describe(plan))
         return
-    run_stage(planner, plan, force=force)
+    for outcome in run_stage(planner, plan, force=force):
+        if outcome.shown:
+            click.echo(outcome.shown)
 
 
 def describe(plan: Plan, *, with_tables: bool = True) -> str:

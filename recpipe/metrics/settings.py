@@ -28,6 +28,8 @@ class EvaluateSettings(Settings):
     """Resamples of the users behind each interval."""
     level: Annotated[float, Field(gt=0, lt=1)] = 0.95
     """Confidence level of the intervals."""
+    truth: str | None = None
+    """Folder of the simulated world the tables come from: adds the oracle, which knows what users truly prefer."""
     block_users: Annotated[PositiveInt, Execution()] = 256
     """Users scored at a time. Memory grows with it, the result does not change."""
 

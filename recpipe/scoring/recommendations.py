@@ -7,14 +7,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pyarrow as pa
 
-from recpipe.models.base import FactoredModel, Histories, Items, Model, PairwiseModel, Profiles
-from recpipe.schemas import ITEM_ID, RANK, RECOMMENDED_TITLE, SCORE, SOURCE, USER_ID
+from recpipe.models.base import Histories, Items, Model, Profiles
+from recpipe.schemas import ITEM_ID, PREDICTED_RATING, RANK, RECOMMENDED_TITLE, SCORE, SOURCE, USER_ID
+from recpipe.scoring.ranker import Ranker, seen
 from recpipe.scoring.settings import ScoreSettings
-from recpipe.scoring.ties import tie_order
-from recpipe.scoring.topn import Excluded, ItemIndex, TopN, top_n_of_scores
+from recpipe.scoring.topn import TopN
 
 if TYPE_CHECKING:
     from recpipe.models.base import Words
+    from recpipe.models.tables import Float32
 
 SCHEMA = pa.schema(
     [
@@ -24,6 +25,7 @@ SCHEMA = pa.schema(
         pa.field(RECOMMENDED_TITLE.name, pa.string()),
         pa.field(SCORE.name, pa.float32(), nullable=False),
         pa.field(SOURCE.name, pa.string(), nullable=False),
+        pa.field(PREDICTED_RATING.name, pa.float32()),
     ]
 )
 
@@ -39,10 +41,7 @@ class Recommender:
         self._items = items
         self._settings = settings
         self._item_sources = model.item_sources(items)
-        self._tie_order = tie_order(items.ids)
-        self._index: ItemIndex | None = None
-        if isinstance(model, FactoredModel):
-            self._index = ItemIndex(model.item_vectors(items), self._tie_order, device=device)
+        self._ranker = Ranker(model, items, device=device)
 
     def recommend(self, profiles: Profiles, histories: Histories) -> pa.Table:
         """Return the lists of these users, best first, as rows of `recommendations`.
@@ -57,10 +56,6 @@ class Recommender:
         Raises:
             DataError: The model gave vectors or scores that are not finite.
         """
-        if len(profiles) != len(histories):
-            raise ValueError(f"{len(profiles)} profiles, {len(histories)} histories")
-        if histories.items is not self._items:
-            raise ValueError("the histories point into another catalogue")
         step = self._settings.block_users
         tables = [
             self._block(profiles.rows(start, start + step), histories.rows(start, start + step))
@@ -69,23 +64,26 @@ class Recommender:
         return pa.concat_tables(tables) if tables else SCHEMA.empty_table()
 
     def _block(self, profiles: Profiles, histories: Histories) -> pa.Table:
-        excluded = None
-        if self._settings.exclude_seen:
-            excluded = Excluded(offsets=histories.offsets, item_rows=histories.item_rows)
-        n = self._settings.top_n
-        if isinstance(self._model, FactoredModel) and self._index is not None:
-            users = self._model.user_vectors(profiles, histories)
-            lists = self._index.top_n(users.vectors, n=n, excluded=excluded, block_users=self._settings.block_users)
-            return to_table(
-                profiles.user_ids, self._items, lists=lists, user_sources=users.source, item_sources=self._item_sources
-            )
-        if isinstance(self._model, PairwiseModel):
-            block = self._model.score_block(profiles, histories, self._items)
-            lists = top_n_of_scores(block.scores, n=n, tie_order=self._tie_order, excluded=excluded)
-            return to_table(
-                profiles.user_ids, self._items, lists=lists, user_sources=block.source, item_sources=self._item_sources
-            )
-        raise TypeError(f"{type(self._model).__name__} is neither factored nor pairwise")
+        excluded = seen(histories) if self._settings.exclude_seen else None
+        ranked = self._ranker.rank(profiles, histories, n=self._settings.top_n, excluded=excluded)
+        return to_table(
+            profiles.user_ids,
+            self._items,
+            lists=ranked.lists,
+            user_sources=ranked.source,
+            item_sources=self._item_sources,
+            predicted=self._predicted(profiles, histories, ranked.lists),
+        )
+
+    def _predicted(self, profiles: Profiles, histories: Histories, lists: TopN) -> Float32 | None:
+        """Return the predicted ratings of the listed pairs, in the order of the table; None without."""
+        if not self._model.predicts_ratings:
+            return None
+        user_rows, places = np.nonzero(lists.rows >= 0)
+        item_rows = lists.rows[user_rows, places].astype(np.int64)
+        return self._model.predict_rating(
+            profiles, histories, self._items, user_rows=user_rows.astype(np.int64), item_rows=item_rows
+        )
 
 
 def to_table(
@@ -95,14 +93,16 @@ def to_table(
     lists: TopN,
     user_sources: Words,
     item_sources: Words | None = None,
+    predicted: Float32 | None = None,
 ) -> pa.Table:
-    """Return lists as rows of `recommendations`: user_id, rank, item_id, title, score, source.
+    """Return lists as rows of `recommendations`: user_id, rank, item_id, title, score, source, predicted_rating.
 
     Args:
         user_ids: (n_users,).
         items: The catalogue that `lists.rows` points into.
         user_sources: str (n_users,): the path of each user's list.
         item_sources: str (n_items,): the path of items that do not take the user's, "" for the rest.
+        predicted: float32, the predicted rating of each listed pair, by user, then rank; None: null.
     """
     found = lists.rows >= 0  # (n_users, n)
     user_rows, places = np.nonzero(found)
@@ -120,6 +120,7 @@ def to_table(
         titles,
         pa.array(lists.scores[found]),
         pa.array(sources, type=pa.string()),
+        pa.nulls(len(taken), pa.float32()) if predicted is None else pa.array(predicted, pa.float32()),
     ]
     return pa.Table.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA

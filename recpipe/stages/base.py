@@ -38,20 +38,26 @@ class Input:
         when: Says from the settings and the given source tables whether it is read.
         view: The view it is read from, where that is not the stage's own.
         options: What the command that makes it needs, where that is not what the reader was given.
+        views: The views the stage reads it in.
+        optional: Not read where it does not exist, or where it was made with other settings
+            than the stage's own (a choice of hyper-parameters belongs to one search).
     """
 
     artifact: Artifact
     when: Callable[[Any, Given], bool] = _always
     view: View | None = None
     options: str = ""
+    views: tuple[View, ...] = tuple(View)
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """An artifact a stage writes, and under which settings."""
+    """An artifact a stage writes, under which settings and in which views."""
 
     artifact: Artifact
     when: Callable[[Any, Given], bool] = _always
+    views: tuple[View, ...] = tuple(View)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,13 +97,13 @@ class Stage(Generic[S]):
     def command(self) -> str:
         return self.name.replace("_", "-")
 
-    def inputs(self, settings: S, given: Given) -> list[Input]:
-        """Return what is read under these settings."""
-        return [entry for entry in self.reads if entry.when(settings, given)]
+    def inputs(self, settings: S, given: Given, view: View) -> list[Input]:
+        """Return what is read under these settings in this view."""
+        return [entry for entry in self.reads if view in entry.views and entry.when(settings, given)]
 
-    def outputs(self, settings: S, given: Given) -> list[Artifact]:
-        """Return what is written under these settings."""
-        return [entry.artifact for entry in self.writes if entry.when(settings, given)]
+    def outputs(self, settings: S, given: Given, view: View) -> list[Artifact]:
+        """Return what is written under these settings in this view."""
+        return [entry.artifact for entry in self.writes if view in entry.views and entry.when(settings, given)]
 
 
 def select(settings: type[S], config: Settings) -> S:

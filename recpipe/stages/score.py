@@ -11,6 +11,7 @@ from pydantic import SerializeAsAny
 
 from recpipe.config import Settings
 from recpipe.errors import ConfigError
+from recpipe.models.selection import candidates_of
 from recpipe.models.settings import ModelSettings
 from recpipe.schemas import (
     INTERACTIONS,
@@ -79,7 +80,7 @@ def _run(settings: ScoreStageSettings, context: StageContext) -> None:
 
     folder, _ = current_model(context.path(MODEL))
     kept = read_header(folder).model
-    if kept != settings.train.model:
+    if kept not in {candidate.model for candidate in candidates_of(settings.train)}:
         raise ConfigError(
             f"the model is {kept}, the configuration says {settings.train.model}",
             where=str(folder),

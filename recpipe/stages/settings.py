@@ -7,14 +7,15 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, NonNegativeInt, SerializeAsAny, create_model, field_validator
+from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, SerializeAsAny, create_model, field_validator
 
 from recpipe import config
 from recpipe.config import Execution, Settings
 from recpipe.encoders.settings import EncoderSettings, UsersSettings
 from recpipe.executors.settings import ExecutorSettings
 from recpipe.ingest.settings import DataSettings, SplitSettings
-from recpipe.models.registry import find_model
+from recpipe.metrics.settings import EvaluateSettings
+from recpipe.models.selection import settings_for
 from recpipe.models.settings import ModelSettings
 from recpipe.scoring.settings import ScoreSettings
 from recpipe.segments.settings import ClusterSettings
@@ -25,6 +26,9 @@ class CacheSettings(Settings):
 
     dir: Annotated[Path | None, Execution()] = None
     """Folder of the embedding cache; null is `cache` below the work directory. It may be shared."""
+
+    max_gb: Annotated[NonNegativeFloat | None, Execution()] = 20.0
+    """Size in GB above which `run` removes the least recently used vectors; null keeps everything."""
 
 
 class Config(Settings):
@@ -52,10 +56,15 @@ class Config(Settings):
     """The lists written."""
     split: SplitSettings = SplitSettings()
     """How the evaluation view holds interactions out."""
+    evaluate: EvaluateSettings = EvaluateSettings()
+    """What is measured."""
     executor: ExecutorSettings = ExecutorSettings()
     """How work is placed."""
     cache: CacheSettings = CacheSettings()
     """The embedding cache."""
+
+    keep_runs: Annotated[PositiveInt, Execution()] = 14
+    """Past runs whose metrics and recommendations are kept under `runs/`."""
 
     @field_validator("as_of")
     @classmethod
@@ -96,7 +105,7 @@ def _class_for(train: Any) -> type[Config]:
     """
     default = ModelSettings.model_fields["model"].default
     name = train.get("model", default) if isinstance(train, Mapping) else default
-    settings = find_model(str(name)).settings
+    settings = settings_for(str(name))
     # the class is known at run time only, so the field cannot be written as a type
     field: Any = (settings, settings())
     return create_model("Config", __base__=Config, train=field)

@@ -11,7 +11,9 @@ left out with a warning and computed again.
 from __future__ import annotations
 
 import hashlib
+import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -119,6 +121,7 @@ class EmbeddingCache:
         found[inside] = (self._keys[place[inside]] == keys[inside]).all(axis=1)
         hits = np.flatnonzero(found)
         for segment in np.unique(self._segment[place[hits]]):
+            self._touch(self._paths[segment])
             mine = hits[self._segment[place[hits]] == segment]
             table = self._read(self._paths[segment], [_VECTOR, _TRUNCATED])
             if table is None:
@@ -128,6 +131,12 @@ class EmbeddingCache:
             vectors[mine] = vector_matrix(table.column(_VECTOR))[0][rows]
             truncated[mine] = table.column(_TRUNCATED).to_numpy()[rows]
         return Cached(vectors, truncated, found)
+
+    @staticmethod
+    def _touch(path: Path) -> None:
+        """Mark a segment as used: `shrink` removes the least recently used ones."""
+        with suppress(FileNotFoundError):
+            os.utime(path)
 
     def add(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32], truncated: NDArray[np.bool_]) -> None:
         """Publish a new segment and make it visible to this process."""
@@ -150,3 +159,24 @@ class EmbeddingCache:
 
 def _as_keys(column: pa.ChunkedArray) -> NDArray[np.uint64]:
     return np.frombuffer(b"".join(column.to_pylist()), dtype="<u8").reshape(-1, 2)
+
+
+def shrink(folder: Path, *, max_bytes: int) -> int:
+    """Remove the least recently used segments of all encoders until the cache fits.
+
+    Returns:
+        How many were removed.
+    """
+    segments = []
+    for path in folder.glob("*/*.parquet"):
+        state = path.stat()
+        segments.append((state.st_mtime_ns, state.st_size, path))
+    total = sum(size for _, size, _ in segments)
+    removed = 0
+    for _, size, path in sorted(segments):
+        if total <= max_bytes:
+            break
+        path.unlink(missing_ok=True)
+        total -= size
+        removed += 1
+    return removed

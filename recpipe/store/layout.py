@@ -44,6 +44,8 @@ class Layout:
         folder = self.workdir / "evaluation" if in_evaluation else self.workdir
         if artifact.folder:
             return folder / "models" / self.model_name
+        if artifact.per_model:
+            return folder / "models" / self.model_name / f"{artifact.name}.parquet"
         return folder / f"{artifact.name}.parquet"
 
     def parts(self, fingerprint: str) -> Path:
@@ -53,6 +55,11 @@ class Layout:
     @property
     def all_parts(self) -> Path:
         return self.workdir / ".parts"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of past runs."""
+        return self.workdir / "runs"
 
     @property
     def locks(self) -> Path:

@@ -73,3 +73,20 @@ def current_model(root: Path) -> tuple[Path, Manifest]:
             "current.json names a model folder that is gone", where=str(folder), next_step="run: recpipe train --force"
         )
     return folder, manifest
+
+
+def remove_unnamed(root: Path, named: set[str]) -> list[Path]:
+    """Remove the model folders below `root` that neither current.json nor `named` names.
+
+    The caller holds the work directory alone.
+
+    Args:
+        named: Names of folders (fingerprints) to keep besides the current one.
+    """
+    if not (root / CURRENT).exists():
+        return []
+    current = json.loads((root / CURRENT).read_text(encoding="utf-8"))["folder"]
+    removed = [path for path in root.iterdir() if path.is_dir() and path.name not in {current, *named}]
+    for path in removed:
+        shutil.rmtree(path)
+    return removed

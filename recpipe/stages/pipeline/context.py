@@ -63,6 +63,7 @@ class StageContext:
         self.digests = digests
         self.cache = cache
         self.log = logs.get()
+        self.shown: list[str] = []
 
     @property
     def view(self) -> View:
@@ -160,6 +161,10 @@ class StageContext:
                 next_step="set device: cpu or auto, or install a CUDA build of torch",
             )
         return self._device
+
+    def show(self, text: str) -> None:
+        """Give a text for people; the command prints it to stdout when the stage is done."""
+        self.shown.append(text)
 
     def map_rows(
         self, artifact: Artifact, task: RowTask, *, n_rows: int, shard_rows: int, unit: str, **details: object

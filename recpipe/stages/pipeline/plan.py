@@ -118,13 +118,16 @@ class Planner:
         settings = select(stage.settings, self.config)
         tables: dict[str, Plan] = {plan.stage.name: plan for plan in upstream if plan.stage.name in TABLE_STAGES}
         needed: dict[str, Plan] = {}
-        inputs = {
-            entry.artifact.name: self._resolve(entry, view, upstream, {**tables, **needed}, needed)
-            for entry in stage.inputs(settings, self.given)
-        }
+        inputs: dict[str, ResolvedInput] = {}
+        for entry in stage.inputs(settings, self.given, view):
+            found = self._resolve(entry, view, upstream, {**tables, **needed}, needed)
+            if not entry.optional or self._belongs(found, settings, upstream):
+                inputs[entry.artifact.name] = found
         files = stage.files(settings) if stage.files else []
         manifest = self._manifest(stage, view, settings, inputs, files)
-        outputs = {artifact.name: self._output(artifact, view) for artifact in stage.outputs(settings, self.given)}
+        outputs = {
+            artifact.name: self._output(artifact, view) for artifact in stage.outputs(settings, self.given, view)
+        }
         state, reasons = self._state(manifest, inputs, outputs)
         return Plan(
             stage, view, settings, self.given, inputs, files, outputs, manifest, state, reasons, tuple(needed.values())
@@ -159,6 +162,13 @@ class Planner:
         if manifest is not None:
             return manifest.fingerprint
         return None if path.is_dir() else self.digests.digest(path)
+
+    def _belongs(self, found: ResolvedInput, settings: Settings, upstream: tuple[Plan, ...]) -> bool:
+        """Say whether an optional input is there, or will be, and was made with the same settings."""
+        if any(found.path in plan.outputs.values() for plan in upstream):
+            return True
+        made = read_manifest(found.path)
+        return made is not None and made.settings == identity_of(settings)
 
     def _output(self, artifact: Artifact, view: View) -> Path:
         return self._write_paths.get(artifact.name) or self.layout.path(artifact, view)

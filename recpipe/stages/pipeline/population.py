@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from recpipe.errors import DataError
 from recpipe.models.base import Histories, Items, Profiles
@@ -27,7 +28,7 @@ from recpipe.schemas import (
     USER_PROFILES,
     USERS,
 )
-from recpipe.stages.pipeline.events import UserEvents, column_array
+from recpipe.stages.pipeline.events import Events, UserEvents, column_array
 from recpipe.store.arrow import vector_matrix
 from recpipe.store.artifacts import ArtifactReader
 
@@ -62,39 +63,29 @@ class Population:
         self._embeddings = _aligned(paths.user_embeddings, self.users)
         self._profiles = _profiles(paths.user_profiles, self.users)
 
-    def block(self, start: int, stop: int) -> tuple[Profiles, Histories]:
-        """Return users `start` to `stop` of the users table."""
-        table = self.users.row_range(start, stop)
+    def block(self, start: int, stop: int, *, only: NDArray[np.bool_] | None = None) -> tuple[Profiles, Histories]:
+        """Return users `start` to `stop` of the users table.
+
+        Args:
+            only: bool (stop - start,): which of them; None: all.
+        """
+        table = self._rows(self.users, start, stop, only, None)
         ids = column_array(table, USER_ID.name)
         profiles = Profiles.bare(ids)
         embeddings, embedded = profiles.embeddings, profiles.embedded
         features, segments, centres = profiles.features, profiles.segments, profiles.centres
         if self._embeddings is not None:
-            rows = self._embeddings.row_range(start, stop, [USER_ID.name, EMBEDDING.name])
+            rows = self._rows(self._embeddings, start, stop, only, [USER_ID.name, EMBEDDING.name])
             _require_same(rows, ids, self._embeddings)
             embeddings, embedded = vector_matrix(rows.column(EMBEDDING.name))
         if self._profiles is not None:
-            rows = self._profiles.row_range(start, stop, [USER_ID.name, FEATURES.name, SEGMENT.name, CENTRE.name])
+            columns = [USER_ID.name, FEATURES.name, SEGMENT.name, CENTRE.name]
+            rows = self._rows(self._profiles, start, stop, only, columns)
             _require_same(rows, ids, self._profiles)
             features = vector_matrix(rows.column(FEATURES.name))[0]
             segments = np.asarray(rows.column(SEGMENT.name).to_numpy(), np.int32)
             centres = vector_matrix(rows.column(CENTRE.name))[0]
-        found = self.events.of(ids)
-        known = found.item_rows >= 0
-        if not known.all():
-            # interactions with items the items table does not have teach nothing about any item
-            kept = np.concatenate([[0], np.cumsum(known)])
-            offsets = kept[found.offsets]
-        else:
-            offsets = found.offsets
-        histories = Histories(
-            items=self.items,
-            offsets=offsets.astype(np.int64),
-            item_rows=found.item_rows[known].astype(np.int32),
-            ratings=None if found.ratings is None else found.ratings[known],
-            timestamps_us=None if found.timestamps_us is None else found.timestamps_us[known],
-            as_of_us=self.as_of_us,
-        )
+        histories = self.histories(self.events.of(ids))
         return (
             Profiles(
                 user_ids=ids,
@@ -107,6 +98,38 @@ class Population:
             ),
             histories,
         )
+
+    def histories(self, events: Events) -> Histories:
+        """Return events as histories over this catalogue; events of items it does not have are left out."""
+        known = events.item_rows >= 0
+        kept = np.concatenate([[0], np.cumsum(known)])
+        return Histories(
+            items=self.items,
+            offsets=kept[events.offsets].astype(np.int64),
+            item_rows=events.item_rows[known].astype(np.int32),
+            ratings=None if events.ratings is None else events.ratings[known],
+            timestamps_us=None if events.timestamps_us is None else events.timestamps_us[known],
+            as_of_us=self.as_of_us,
+        )
+
+    def _rows(
+        self, reader: ArtifactReader, start: int, stop: int, only: NDArray[np.bool_] | None, columns: list[str] | None
+    ) -> pa.Table:
+        table = reader.row_range(start, stop, columns)
+        return table if only is None else table.filter(pa.array(only))
+
+    def held_out(self, interactions: ArtifactReader) -> Callable[[], Iterator[tuple[Profiles, Histories]]]:
+        """Return a pass over the same users, block by block, with other interactions as histories."""
+        events = UserEvents(interactions, self.items.ids)
+
+        def blocks() -> Iterator[tuple[Profiles, Histories]]:
+            for start in range(0, self.users.rows, BLOCK_USERS):
+                ids = column_array(
+                    self.users.row_range(start, min(start + BLOCK_USERS, self.users.rows), [USER_ID.name]), USER_ID.name
+                )
+                yield Profiles.bare(ids), self.histories(events.of(ids))
+
+        return blocks
 
     def blocks(self) -> Iterator[tuple[Profiles, Histories]]:
         """Yield all users, block by block, in the order of the users table."""

@@ -9,7 +9,7 @@ from typing import Any
 
 import recpipe.stages
 from recpipe.errors import ConfigError
-from recpipe.schemas import Artifact, Scope
+from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
 from recpipe.stages.base import Stage
 from recpipe.stages.tables import TABLE_STAGES
 
@@ -45,7 +45,11 @@ def stages() -> tuple[AnyStage, ...]:
 
 
 def _read_names(stage: AnyStage) -> set[str]:
-    return {entry.artifact.name for entry in stage.reads}
+    names = {entry.artifact.name for entry in stage.reads}
+    # in the evaluation view interactions are those the split left to train on
+    if any(entry.artifact is INTERACTIONS and entry.view is None for entry in stage.reads):
+        names.add(TRAIN_INTERACTIONS.name)
+    return names
 
 
 def producer(artifact: Artifact) -> AnyStage:

@@ -28,6 +28,7 @@ class Outcome:
         seconds: Wall clock.
         peak_mib: Peak resident memory of this process while it ran.
         rows: Rows of its first output; None for a model.
+        shown: What the stage has to say to people.
     """
 
     stage: str
@@ -37,6 +38,7 @@ class Outcome:
     peak_mib: float
     rows: int | None
     output: Path
+    shown: str = ""
 
 
 def run_stage(planner: Planner, plan: Plan, *, force: bool = False) -> list[Outcome]:
@@ -108,7 +110,9 @@ def _compute(planner: Planner, plan: Plan, first: Path) -> Outcome:
     plan.stage.run(plan.settings, context)
     parts.discard(planner.layout.parts(plan.fingerprint))
     seconds = time.monotonic() - started
-    outcome = Outcome(plan.stage.command, plan.view, True, seconds, _peak_memory_mib(), _rows(first), first)
+    outcome = Outcome(
+        plan.stage.command, plan.view, True, seconds, _peak_memory_mib(), _rows(first), first, "\n".join(context.shown)
+    )
     rows = f"{outcome.rows:,} rows, " if outcome.rows is not None else ""
     logs.get().info(
         "done: %s%.1f s, peak memory %.0f MiB → %s",
