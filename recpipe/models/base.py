@@ -8,17 +8,15 @@ network lives in a file of its own (`x_network.py`) that `fit` and `restore` imp
 No model needs a stored row for a user: users and items unseen in training come in through
 the same `Profiles`, `Histories` and `Items` as everybody else.
 
-Places kept for what is not built yet; none changes a signature below:
+Predicted ratings are a column of their own, never the ranking score: a model that has them
+says so in `predicts_ratings` and answers `predict_rating`.
 
-- Predicted ratings: a model that can adds `predict_rating(profiles, histories, items, *,
-  user_rows, item_rows)`, one value for each pair (user_rows[k], item_rows[k]), with its
-  interval where the model knows one. It is a column of its own, never the ranking score.
-- Iterative models add `parameters()` and `train_step(batch)`; `training/loop` drives them
-  (batches, validation, early stopping, checkpoints) and `fit` hands over to it.
-- Composite models name their `parts` in the spec: training fits these first and then the
-  fusion, on validation scores; `save` writes each part into a subfolder.
-- Validation data and the hyper-parameters it chose are further fields of `FitContext` (in)
-  and `FitReport` (out).
+Models that learn in passes over mini-batches are `iterative.IterativeModel`s, and
+`recpipe.training.fitting.fit` fits models of every kind; a model never drives a loop itself.
+
+A place kept for what is not built yet: composite models name their `parts` in the spec;
+training fits these first and then the fusion, on validation scores; `save` writes each part
+into a subfolder.
 """
 
 from __future__ import annotations
@@ -39,10 +37,13 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     import pyarrow as pa
 
+    from recpipe.models.tables import Int64
+
     Float32 = npt.NDArray[np.float32]
     Words = npt.NDArray[np.str_]
 
 __all__ = [
+    "EpochRow",
     "FactoredModel",
     "FitContext",
     "FitReport",
@@ -74,24 +75,59 @@ class FitContext:
         seed: root of all randomness; take generators from `recpipe.seeding` with a purpose.
         device: `cpu`, `cuda` or `cuda:1`; already resolved.
         report: takes a line for the log.
+        held_out: what `data` was held out for choosing hyper-parameters: block by block the
+            same users in the same order, their histories the held-out events, item rows of
+            the same catalogue. None: there is no such data.
+        choice: values chosen by an earlier fit (`FitReport.choice`); they win over `held_out`.
+        checkpoint: folder for checkpoints, of this fit alone (same data, settings and seed);
+            a fit that finds one there goes on from it. None: no checkpoints.
     """
 
     seed: int = 42
     device: str = "cpu"
     report: Callable[[str], None] = _silent
+    held_out: TrainingData | None = None
+    choice: Mapping[str, JsonValue] = field(default_factory=dict)
+    checkpoint: Path | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EpochRow:
+    """One pass over the interactions: a row of the history table.
+
+    Attributes:
+        epoch: 1 is the first.
+        train_loss: mean over the steps.
+        validation: value of the validation metric after the pass; None without held-out data.
+        seconds: wall-clock seconds of the pass and its validation.
+    """
+
+    epoch: int
+    train_loss: float
+    validation: float | None
+    seconds: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FitReport:
-    """What a fit learned from.
+    """What a fit learned from, and what it chose.
 
     Attributes:
         target: the target that was learned.
         counts: named numbers for the log and the manifest.
+        choice: hyper-parameters that held-out data chose, for the production fit
+            (`FitContext.choice`): `n_epochs`.
+        metric: name of the validation metric, None without validation.
+        validation: its value at the choice.
+        history: one row per pass; of the validated fit where there were two.
     """
 
     target: Target
     counts: Mapping[str, int] = field(default_factory=dict)
+    choice: Mapping[str, JsonValue] = field(default_factory=dict)
+    metric: str | None = None
+    validation: float | None = None
+    history: tuple[EpochRow, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -144,7 +180,10 @@ class Model(ABC):
 
     @abstractmethod
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
-        """Learn from `data`; the same data, settings and seed give the same model."""
+        """Learn from `data`; the same data, settings and seed give the same model.
+
+        Callers fit through `recpipe.training.fitting.fit`, which also fits iterative models.
+        """
 
     @abstractmethod
     def state(self) -> ModelState:
@@ -153,6 +192,31 @@ class Model(ABC):
     @abstractmethod
     def restore(self, state: ModelState) -> None:
         """Take back what `state` returned. KeyError when something is missing."""
+
+    @property
+    def predicts_ratings(self) -> bool:
+        """Whether the fitted model answers `predict_rating`."""
+        return False
+
+    def predict_rating(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: Int64, item_rows: Int64
+    ) -> Float32:
+        """Return the rating user user_rows[k] would give item item_rows[k], within the range seen in training.
+
+        Args:
+            profiles: users, any number.
+            histories: what they took.
+            items: any items.
+            user_rows: int64 (n,), rows of `profiles`.
+            item_rows: int64 (n,), rows of `items`.
+
+        Returns:
+            float32 (n,), finite.
+
+        Raises:
+            TypeError: The model predicts no ratings.
+        """
+        raise TypeError(f"{self.settings.model} was not fitted to ratings")
 
     def item_sources(self, items: Items) -> Words | None:
         """Return the path of items that do not take the user's: str (n_items,), "" for the rest; None: all do."""

@@ -1,0 +1,1 @@
+"""Fitting models: mini-batches, negatives, validation, early stopping, checkpoints."""

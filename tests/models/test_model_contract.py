@@ -23,7 +23,9 @@ from recpipe.models.base import (
     TrainingData,
 )
 from recpipe.models.registry import find_model, load_model, model_names
+from recpipe.models.settings import IterativeSettings
 from recpipe.schemas import ARTIFACTS
+from recpipe.training.fitting import fit
 
 N_USERS, N_ITEMS, DIM = 30, 40, 8
 
@@ -114,8 +116,9 @@ def name(request: pytest.FixtureRequest) -> str:
 
 def fitted(name: str, data: TrainingData) -> Model:
     spec = find_model(name)
-    model = spec.create(spec.settings())
-    model.fit(data, FitContext(seed=3))
+    settings = spec.settings(max_epochs=3) if issubclass(spec.settings, IterativeSettings) else spec.settings()
+    model = spec.create(settings)
+    fit(model, data, FitContext(seed=3))
     return model
 
 

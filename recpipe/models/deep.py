@@ -1,0 +1,203 @@
+"""Deep: one hidden layer over profile and item embedding.
+
+    r̂_ij = w·relu(W_u p_i + W_v v_j + b) + b_i + b_j  (+ the mean rating)
+
+p_i is the profile [x standardised, segment one-hot, centre, missing flag], v_j the item
+embedding. Ratings are learned by squared error; implicit feedback by a softmax over sampled
+items, without b_i, which ranks nothing. b_i and b_j are dropped for ids unseen in training.
+
+Users differ only by their profile: as a ranking this is a refined popularity per segment, and
+rating models rank badly anyway. Prefer it where the profile says much.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import PositiveInt
+
+from recpipe.models.base import (
+    FitContext,
+    Histories,
+    Items,
+    ModelSpec,
+    ModelState,
+    PairwiseModel,
+    Profiles,
+    ScoreBlock,
+    TrainingData,
+)
+from recpipe.models.iterative import Batch, IterativeModel
+from recpipe.models.settings import IterativeSettings
+from recpipe.schemas import ITEM_EMBEDDINGS, USER_PROFILES
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy as np
+    import torch
+
+    from recpipe.models.deep_network import DeepNetwork
+    from recpipe.models.examples import Examples
+    from recpipe.models.learned import Learned
+    from recpipe.models.tables import Float32, Int64
+
+PAIRS_AT_ONCE = 65_536
+"""Ratings predicted at a time: 16 MB of hidden values at 64 units."""
+
+
+class DeepSettings(IterativeSettings):
+    """`train` for the model deep."""
+
+    model: Literal["deep"] = "deep"
+    """Name of the model."""
+
+    negatives: PositiveInt = 64
+    """Items sampled per step of implicit feedback, from the items of the training interactions.
+    Every one costs a pass through the network for each interaction of the batch."""
+
+    batch_negatives: bool = False
+    """The items of the other interactions in the batch are negatives as well (softmax only)."""
+
+
+class DeepModel(IterativeModel, PairwiseModel):
+    """One hidden layer; see the module."""
+
+    def __init__(self, settings: DeepSettings) -> None:
+        self.settings: DeepSettings = settings
+        self._learned: Learned | None = None
+        self._network: DeepNetwork | None = None
+        self._arrays: dict[str, np.ndarray] | None = None
+        self._catalogue: tuple[Items, Float32, Float32] | None = None
+
+    @property
+    def predicts_ratings(self) -> bool:
+        return self._known()[0].target == "rating"
+
+    def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:
+        from recpipe.models.deep_network import DeepNetwork
+        from recpipe.models.item_space import embedding_mean
+        from recpipe.models.learned import learned_from
+        from recpipe.models.profile_space import gather_profiles
+
+        users = gather_profiles(data)
+        item_mean = embedding_mean(data.items)
+        self._learned = learned_from(data, examples, users.space, item_mean)
+        self._network = DeepNetwork(
+            items=data.items,
+            item_mean=item_mean,
+            users=users,
+            examples=examples,
+            settings=self.settings,
+            offset=self._learned.offset,
+            seed=context.seed,
+            device=context.device,
+        )
+        self.refresh()
+
+    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
+        if self._network is None:
+            raise RuntimeError("prepare the model first")
+        return self._network.parameters
+
+    def train_step(self, batch: Batch) -> torch.Tensor:
+        if self._network is None:
+            raise RuntimeError("prepare the model first")
+        return self._network.loss(batch)
+
+    def refresh(self) -> None:
+        self._arrays = None
+        self._catalogue = None
+
+    def finish(self) -> None:
+        self.refresh()
+        self._arrays = {name: array.copy() for name, array in self._known()[1].items()}
+        self._network = None
+
+    def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
+        from recpipe.models.deep_network import all_pairs
+        from recpipe.models.learned import sources_of
+
+        learned, arrays = self._known()
+        hidden, biases = self._items(items)
+        scores = all_pairs(self._users(profiles), hidden, arrays["output"])
+        scores += biases
+        known = profiles.segments >= 0 if learned.target == "implicit" else learned.known_users(profiles) >= 0
+        return ScoreBlock(scores, sources_of(known, profiles, MODEL.name))
+
+    def predict_rating(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: Int64, item_rows: Int64
+    ) -> Float32:
+        import numpy as np
+
+        from recpipe.models.learned import rows_or_zero
+
+        learned, arrays = self._known()
+        if learned.target != "rating":
+            return super().predict_rating(profiles, histories, items, user_rows=user_rows, item_rows=item_rows)
+        users = self._users(profiles)
+        hidden, item_biases = self._items(items)
+        user_biases = rows_or_zero(arrays["user_id_biases"], learned.known_users(profiles))
+        predicted = user_biases[user_rows] + item_biases[item_rows] + np.float32(learned.offset)
+        for start in range(0, len(user_rows), PAIRS_AT_ONCE):
+            here = slice(start, start + PAIRS_AT_ONCE)
+            both = users[user_rows[here]] + hidden[item_rows[here]]
+            predicted[here] += np.maximum(both, 0.0) @ arrays["output"]
+        ratings: Float32 = np.clip(predicted, learned.lowest, learned.highest).astype(np.float32)
+        return ratings
+
+    def state(self) -> ModelState:
+        learned, arrays = self._known()
+        return ModelState(
+            weights=learned.weights() | arrays,
+            values=learned.values(),
+            item_ids=learned.item_ids,
+            user_ids=learned.user_ids,
+        )
+
+    def restore(self, state: ModelState) -> None:
+        from recpipe.models.learned import Learned, parameters_of
+
+        self._learned = Learned.from_state(state)
+        names = ["profile_map", "item_map", "hidden_bias", "output", "item_id_biases"]
+        self._arrays = parameters_of(state, names + (["user_id_biases"] if self._learned.target == "rating" else []))
+        self._catalogue = None
+        self._network = None
+
+    def _known(self) -> tuple[Learned, dict[str, np.ndarray]]:
+        if self._learned is None or (self._arrays is None and self._network is None):
+            raise RuntimeError("fit or load the model first")
+        if self._arrays is None:
+            from recpipe.models.learned import arrays_of
+
+            self._arrays = arrays_of(self.parameters())
+        return self._learned, self._arrays
+
+    def _users(self, profiles: Profiles) -> Float32:
+        """W_u p + b: float32 (n_users, hidden_dim)."""
+        learned, arrays = self._known()
+        hidden: Float32 = learned.space.encode(profiles) @ arrays["profile_map"] + arrays["hidden_bias"]
+        return hidden
+
+    def _items(self, items: Items) -> tuple[Float32, Float32]:
+        """W_v v (n_items, hidden_dim) and b_j (n_items,) of a catalogue, made once per catalogue."""
+        if self._catalogue is None or self._catalogue[0] is not items:
+            from recpipe.models.ids import rows_of
+            from recpipe.models.item_space import centred
+            from recpipe.models.learned import rows_or_zero
+
+            learned, arrays = self._known()
+            rows = rows_of(items.ids, learned.item_ids)
+            hidden = centred(items, learned.item_mean) @ arrays["item_map"]
+            self._catalogue = (items, hidden, rows_or_zero(arrays["item_id_biases"], rows))
+        return self._catalogue[1], self._catalogue[2]
+
+
+MODEL = ModelSpec(
+    name="deep",
+    summary="A network with one hidden layer over the user's profile and the item's embedding.",
+    settings=DeepSettings,
+    factory=DeepModel,
+    targets=("rating", "implicit"),
+    reads=(ITEM_EMBEDDINGS.name, USER_PROFILES.name),
+)

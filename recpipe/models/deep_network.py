@@ -1,0 +1,136 @@
+"""The trainable side of `deep`, and its scores for all pairs; formulas are in that file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch.nn import Parameter
+from torch.nn.functional import embedding
+
+from recpipe.models.item_space import centred
+from recpipe.models.network_parts import profile_products, slots_of
+from recpipe.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from recpipe.models.examples import Examples
+    from recpipe.models.iterative import Batch
+    from recpipe.models.profile_space import UserTable
+    from recpipe.models.settings import IterativeSettings
+    from recpipe.models.tables import Float32, Items
+
+TILE_FLOATS = 262_144
+"""Hidden values computed at a time in `all_pairs`: 1 MB, which stays in the cache of a core."""
+
+TILE_ITEMS = 1024
+
+
+class DeepNetwork:
+    """Parameters and loss; the arguments are those of `FactorizationNetwork`."""
+
+    def __init__(
+        self,
+        *,
+        items: Items,
+        item_mean: Float32,
+        users: UserTable,
+        examples: Examples,
+        settings: IterativeSettings,
+        offset: float,
+        seed: int,
+        device: str,
+    ) -> None:
+        self._settings = settings
+        self._rating = examples.target == "rating"
+        self._offset = offset
+        self._embeddings = torch.from_numpy(centred(items, item_mean)).to(device)  # (n_items, dim)
+        self._features = torch.from_numpy(users.features).to(device)  # (n_users, n_features)
+        self._segment_rows = torch.from_numpy(users.segment_rows).to(device, torch.int64)
+        self._segment_parts = torch.from_numpy(users.segment_parts).to(device)
+        seen_users, seen_items = np.flatnonzero(examples.user_counts), np.flatnonzero(examples.item_counts)
+        self._user_slots = slots_of(seen_users, examples.n_users).to(device)
+        self._item_slots = slots_of(seen_items, examples.n_items).to(device)
+        generator = torch.Generator().manual_seed(derive_seed(seed, "deep", "weights"))
+
+        def drawn(*shape: int, spread: float) -> Parameter:
+            return Parameter((torch.randn(*shape, generator=generator) * spread).to(device))
+
+        h, dim, width = settings.hidden_dim, len(item_mean), users.space.width
+        # embeddings have length about 1, profiles about the square root of their standardised features
+        self.parameters: Mapping[str, Parameter] = {
+            "profile_map": drawn(width, h, spread=0.5 / max(users.space.n_features, 1) ** 0.5),
+            "item_map": drawn(dim, h, spread=0.5),
+            "hidden_bias": Parameter(torch.zeros(h, device=device)),
+            "output": drawn(h, spread=1.0 / h),
+            "item_id_biases": Parameter(torch.zeros(len(seen_items), device=device)),
+        }
+        if self._rating:
+            self.parameters |= {"user_id_biases": Parameter(torch.zeros(len(seen_users), device=device))}
+
+    def loss(self, batch: Batch) -> torch.Tensor:
+        """Return the loss of a batch, penalties included."""
+        parameters = self.parameters
+        users = profile_products(
+            self._features, self._segment_rows, self._segment_parts, batch.user_rows, parameters["profile_map"]
+        )  # (n, hidden_dim)
+        users = users + parameters["hidden_bias"]
+        items, biases = self._items(batch.item_rows, batch.generator)
+        scores = torch.relu(users + items) @ parameters["output"] + biases  # (n,)
+        penalty = 0.1 if self._settings.id_penalty == "auto" else self._settings.id_penalty
+        maps = parameters["profile_map"].square().sum() + parameters["item_map"].square().sum()
+        decay = self._settings.weight_decay * maps
+        if self._rating:
+            user_biases = parameters["user_id_biases"][self._user_slots[batch.user_rows]]
+            user_biases = user_biases * self._kept(len(user_biases), batch.generator)
+            squares = user_biases.square().mean() + biases.square().mean()
+            return batch.loss(self._offset + scores + user_biases, batch.ratings) + penalty * squares + decay
+        others, other_biases = self._items(batch.candidates, batch.generator)
+        candidates = torch.relu(users[:, None] + others[None]) @ parameters["output"] + other_biases
+        return batch.ranking_loss(scores, candidates) + decay
+
+    def _items(self, rows: torch.Tensor, generator: torch.Generator) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return W_v v (n, hidden_dim) and b_j (n,) of catalogue rows."""
+        slots = self._item_slots[rows]
+        biases = self.parameters["item_id_biases"][slots.clamp(min=0)]
+        known = (slots >= 0).to(biases.dtype) * self._kept(len(rows), generator)
+        return embedding(rows, self._embeddings) @ self.parameters["item_map"], biases * known
+
+    def _kept(self, n: int, generator: torch.Generator) -> torch.Tensor:
+        drawn = torch.rand(n, generator=generator, device=self._embeddings.device)
+        return (drawn >= self._settings.id_dropout).to(torch.float32)
+
+
+def all_pairs(users: Float32, items: Float32, output: Float32) -> Float32:
+    """Return Σ_h w_h relu(a_ih + b_jh) for all users and items, less a constant of each user.
+
+    relu(a + b) = max(b, -a) + a: the last term is the same for all items of a user, so that
+    it drops out of a ranking. What remains is, with |w| folded into a and b, one maximum and
+    one product with the signs of w, in tiles that stay in the cache.
+
+    Args:
+        users: float32 (n_users, hidden_dim), a.
+        items: float32 (n_items, hidden_dim), b.
+        output: float32 (hidden_dim,), w.
+
+    Returns:
+        float32 (n_users, n_items).
+    """
+    assert users.shape[1] == items.shape[1] == len(output)
+    n_users, n_items, hidden_dim = len(users), len(items), len(output)
+    strength = np.abs(output)
+    lower = torch.from_numpy(-users * strength)  # (n_users, hidden_dim)
+    values = torch.from_numpy(np.ascontiguousarray((items * strength).T))  # (hidden_dim, n_items)
+    signs = torch.from_numpy(np.sign(output).astype(np.float32))
+    scores = torch.empty((n_users, n_items))
+    step = max(1, TILE_FLOATS // (hidden_dim * TILE_ITEMS))
+    for first in range(0, n_items, TILE_ITEMS):
+        tile = values[:, first : first + TILE_ITEMS].contiguous()
+        buffer = torch.empty((step, hidden_dim, tile.shape[1]))
+        for start in range(0, n_users, step):
+            block = lower[start : start + step, :, None]
+            larger = torch.maximum(tile[None], block, out=buffer[: len(block)])
+            scores[start : start + step, first : first + TILE_ITEMS] = torch.matmul(signs, larger)
+    found: Float32 = scores.numpy()
+    return found

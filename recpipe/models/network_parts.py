@@ -1,0 +1,38 @@
+"""Pieces that the networks share."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch.nn.functional import embedding
+
+
+def slots_of(seen: np.ndarray, n: int) -> torch.Tensor:
+    """Return the row of the parameters of each of n ids: int64 (n,), -1 for an id unseen."""
+    slots = np.full(n, -1, dtype=np.int64)
+    slots[seen] = np.arange(len(seen))
+    return torch.from_numpy(slots)
+
+
+def profile_products(
+    features: torch.Tensor,
+    segment_rows: torch.Tensor,
+    segment_parts: torch.Tensor,
+    user_rows: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """Return p times weights for some users; what a segment's users share is multiplied once per segment.
+
+    Args:
+        features: float32 (n_users, n_features), x standardised.
+        segment_rows: int64 (n_users,), rows of `segment_parts`.
+        segment_parts: float32 (n_segments + 1, width - n_features).
+        user_rows: int64 (n,).
+        weights: float32 (width, m).
+
+    Returns:
+        float32 (n, m).
+    """
+    n_features = features.shape[1]
+    by_segment = segment_parts @ weights[n_features:]  # (n_segments + 1, m)
+    return features[user_rows] @ weights[:n_features] + embedding(segment_rows[user_rows], by_segment)

@@ -1,0 +1,102 @@
+"""Mini-batches: slices of a permutation of the interactions. No loader, no worker processes."""
+
+from __future__ import annotations
+
+import torch
+
+from recpipe.models.examples import Examples
+from recpipe.models.iterative import Batch, Loss
+from recpipe.models.settings import IterativeSettings
+from recpipe.seeding import derive_seed
+from recpipe.training.losses import ranking_loss, squared_error
+from recpipe.training.sampling import Candidates, CandidateSampler
+
+
+class Batches:
+    """The interactions as tensors, and the batches of each epoch.
+
+    Args:
+        examples: What is learned from; held as int32 and float32, 12 bytes each.
+        settings: Batch size, loss, negatives.
+        max_history: Earlier items given for each interaction.
+        seed: Decides the permutation of every epoch.
+        device: Where batches go.
+    """
+
+    def __init__(
+        self, examples: Examples, settings: IterativeSettings, *, max_history: int, seed: int, device: str
+    ) -> None:
+        self._settings = settings
+        self._seed = seed
+        self._device = device
+        self._rating = examples.target == "rating"
+        self._max_history = 0 if self._rating else max_history
+        pinned = settings.pin_memory and device.startswith("cuda")
+        self._user_rows = _tensor(examples.user_rows, pinned)
+        self._item_rows = _tensor(examples.item_rows, pinned)
+        self._ratings = _tensor(examples.ratings, pinned)
+        self._offsets = torch.from_numpy(examples.offsets)
+        self._loss: Loss = squared_error if self._rating else ranking_loss(settings.loss)
+        self._sampler: CandidateSampler | None = None
+        if not self._rating:
+            softmax = settings.loss == "softmax"
+            self._sampler = CandidateSampler(
+                examples.item_counts,
+                exponent=settings.negative_exponent,
+                n_sampled=settings.negatives,
+                in_batch=softmax and settings.batch_negatives,
+                corrected=softmax,
+                device=device,
+            )
+
+    @property
+    def n_steps(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self._item_rows) // self._settings.batch_size)
+
+    def order(self, epoch: int) -> torch.Tensor:
+        """Return the permutation of an epoch: int64 (n,), a function of seed and epoch alone."""
+        generator = torch.Generator().manual_seed(derive_seed(self._seed, "batches", epoch))
+        return torch.randperm(len(self._item_rows), generator=generator)
+
+    def batch(self, order: torch.Tensor, step: int, generator: torch.Generator) -> Batch:
+        """Return batch number `step` of an epoch."""
+        size = self._settings.batch_size
+        chosen = order[step * size : (step + 1) * size]
+        user_rows = self._user_rows[chosen].to(torch.int64)
+        item_rows = self._moved(self._item_rows[chosen].to(torch.int64))
+        if self._sampler is not None:
+            candidates = self._sampler.draw(item_rows, generator)
+        else:
+            candidates = _no_candidates(len(chosen), self._device)
+        return Batch(
+            user_rows=self._moved(user_rows),
+            item_rows=item_rows,
+            ratings=self._moved(self._ratings[chosen] if self._rating else self._ratings),
+            candidates=candidates.rows,
+            log_expected=candidates.log_expected,
+            masked=candidates.masked,
+            histories=self._moved(self._histories(chosen, user_rows)),
+            loss=self._loss,
+            generator=generator,
+        )
+
+    def _histories(self, chosen: torch.Tensor, user_rows: torch.Tensor) -> torch.Tensor:
+        """Return what the users took before the chosen interactions: int64 (n, max_history), newest first."""
+        places = chosen[:, None] - torch.arange(1, self._max_history + 1)  # (n, max_history)
+        there = places >= self._offsets[user_rows][:, None]
+        rows = self._item_rows[places.clamp(min=0)].to(torch.int64)
+        return torch.where(there, rows, -1)
+
+    def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
+        return tensor.to(self._device, non_blocking=True)
+
+
+def _tensor(array: object, pinned: bool) -> torch.Tensor:
+    tensor = torch.as_tensor(array)
+    return tensor.pin_memory() if pinned else tensor
+
+
+def _no_candidates(n: int, device: str) -> Candidates:
+    none = torch.zeros(0, device=device)
+    return Candidates(none.to(torch.int64), none, torch.zeros((n, 0), dtype=torch.bool, device=device))

@@ -1,0 +1,146 @@
+"""Fit a model of any kind: the one way in from a stage."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import replace
+from pathlib import Path
+
+from recpipe.config import identity_of
+from recpipe.models.base import FitContext, FitReport, JsonValue, Model, TrainingData
+from recpipe.models.examples import Examples, gather_examples
+from recpipe.models.iterative import IterativeModel
+from recpipe.models.registry import find_model
+from recpipe.models.settings import Target
+from recpipe.training.batches import Batches
+from recpipe.training.hold_out import hold_out
+from recpipe.training.loop import Fitted, Loop
+from recpipe.training.validation import Validator, gather_held_out
+
+HELD_OUT_SHARE = 0.1
+"""Part of the interactions that `n_epochs: auto` holds out where no validation data are given."""
+
+N_EPOCHS = "n_epochs"
+"""Name of the epochs among the chosen hyper-parameters."""
+
+
+def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
+    """Fit a model.
+
+    Models that learn in one go fit themselves. Iterative ones train for
+
+    - `context.choice["n_epochs"]`, where an earlier fit chose it (the production view), or
+    - `train.n_epochs`, where that is a number, or
+    - as long as `context.held_out` says (the evaluation view): the best epoch's weights stay,
+      and the number is in the report's `choice`, or
+    - without any of these, as many epochs as do best on 10 % of the interactions, held out for
+      that purpose; then the model is fitted again to all of them.
+
+    Raises:
+        ConfigError: The model cannot learn the target that is set.
+        DataError: The interactions hold nothing to learn from, or training diverged.
+    """
+    if not isinstance(model, IterativeModel):
+        return model.fit(data, context)
+    target = find_model(model.settings.model).target_for(model.settings, data)
+    n_epochs = _chosen_epochs(model, context)
+    if n_epochs is None and context.held_out is None:
+        return _choose_and_refit(model, data, context, target)
+    return _fit_once(model, data, context, target=target, n_epochs=n_epochs)
+
+
+def _chosen_epochs(model: IterativeModel, context: FitContext) -> int | None:
+    chosen = context.choice.get(N_EPOCHS)
+    if chosen is None:
+        return None if model.settings.n_epochs == "auto" else model.settings.n_epochs
+    if not isinstance(chosen, int) or isinstance(chosen, bool) or chosen < 1:
+        raise ValueError(f"{N_EPOCHS} must be a positive integer, not {chosen!r}")
+    return chosen
+
+
+def _choose_and_refit(model: IterativeModel, data: TrainingData, context: FitContext, target: Target) -> FitReport:
+    last = data.as_of_us is not None and target == "implicit"
+    kept, held = hold_out(data, share=HELD_OUT_SHARE, seed=context.seed, last=last)
+    which = "each user's last" if last else "random"
+    context.report(f"train.n_epochs is auto: choosing on {HELD_OUT_SHARE:.0%} of the interactions ({which}) held out")
+    found = _fit_once(model, kept, replace(context, held_out=held), target=target, n_epochs=None, phase="choose")
+    n_epochs = int(str(found.choice[N_EPOCHS]))
+    context.report(f"{n_epochs} epochs did best ({found.metric} {found.validation:.4f}); fitting again to everything")
+    final = _fit_once(model, data, replace(context, held_out=None), target=target, n_epochs=n_epochs, phase="refit")
+    return replace(final, metric=found.metric, validation=found.validation, history=found.history)
+
+
+def _fit_once(
+    model: IterativeModel,
+    data: TrainingData,
+    context: FitContext,
+    *,
+    target: Target,
+    n_epochs: int | None,
+    phase: str = "fit",
+) -> FitReport:
+    """Train once; without `n_epochs`, the held-out data say when to stop."""
+    settings = model.settings
+    examples = gather_examples(data, target, positive_from=settings.positive_from)
+    validator: Validator | None = None
+    if context.held_out is not None:
+        validator = gather_held_out(
+            data,
+            context.held_out,
+            target,
+            positive_from=settings.positive_from,
+            max_users=settings.validation_users,
+            seed=context.seed,
+        )
+    model.prepare(data, examples, context)
+    batches = Batches(examples, settings, max_history=model.max_history, seed=context.seed, device=context.device)
+    fitted = Loop(
+        model,
+        batches,
+        n_epochs=n_epochs or settings.max_epochs,
+        seed=context.seed,
+        device=context.device,
+        validator=validator,
+        stop_early=n_epochs is None,
+        checkpoint=_checkpoint_file(context.checkpoint, phase),
+        identity=_identity(model, examples, context, n_epochs),
+        report=context.report,
+    ).run()
+    model.finish()
+    return _report(model, examples, fitted, validator)
+
+
+def _report(model: IterativeModel, examples: Examples, fitted: Fitted, validator: Validator | None) -> FitReport:
+    return FitReport(
+        target=examples.target,
+        counts={
+            "users": int((examples.user_counts > 0).sum()),
+            "items": int((examples.item_counts > 0).sum()),
+            "interactions": len(examples),
+            "epochs": fitted.best_epoch,
+        },
+        choice={N_EPOCHS: fitted.best_epoch},
+        metric=None if validator is None else validator.metric,
+        validation=fitted.validation,
+        history=fitted.history,
+    )
+
+
+def _checkpoint_file(folder: Path | None, phase: str) -> Path | None:
+    return None if folder is None else folder / f"{phase}.safetensors"
+
+
+def _identity(model: IterativeModel, examples: Examples, context: FitContext, n_epochs: int | None) -> str:
+    """Digest of what decides the fit, so that a checkpoint of another one is not taken up."""
+    values: dict[str, JsonValue] = {
+        "settings": json.dumps(identity_of(model.settings), sort_keys=True),
+        "target": examples.target,
+        "seed": context.seed,
+        "n_epochs": n_epochs,
+        "device": context.device.partition(":")[0],
+    }
+    digest = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16)
+    for array in (examples.item_rows, examples.ratings, examples.offsets):
+        digest.update(array.tobytes())
+    return digest.hexdigest()
