@@ -165,80 +165,80 @@ ABSOLUTE_ERROR = Column("absolute_error", Type.FLOAT64, "Sum of the absolute err
 USERS = Artifact(
     "users", 1, Scope.TABLE, "Users, validated. Derived from the interactions where no table is given.",
     (USER_ID, TEXT), key=("user_id",), extra=True,
-)  # fmt: skip
+)
 ITEMS = Artifact(
     "items", 1, Scope.TABLE, "Items, validated; at least one of title, text, image and audio.",
     (ITEM_ID, TITLE, TEXT, IMAGE, AUDIO), key=("item_id",), extra=True,
-)  # fmt: skip
+)
 INTERACTIONS = Artifact(
     "interactions", 1, Scope.TABLE,
     "Interactions, validated; the rows of one user stand together, oldest first, users in the order of the users table.",
     (USER_ID, ITEM_ID, RATING, TIMESTAMP, POSITION), key=("user_id", "item_id"), extra=True, repeats=True,
-)  # fmt: skip
+)
 ITEM_EMBEDDINGS = Artifact(
     "item_embeddings", 1, Scope.SHARED, "Items as vectors v.", (ITEM_ID, EMBEDDING), key=("item_id",),
-)  # fmt: skip
+)
 USER_EMBEDDINGS = Artifact(
     "user_embeddings", 1, Scope.VIEW, "Users as vectors z: the normalised weighted mean of the parts that exist.",
     (USER_ID, PROFILE_EMBEDDING, HISTORY_EMBEDDING, EMBEDDING), key=("user_id",),
-)  # fmt: skip
+)
 USER_PROFILES = Artifact(
     "user_profiles", 1, Scope.VIEW, "Profiles p = [x, c, centre of c].",
     (USER_ID, FEATURES, SEGMENT, CENTRE, DISTANCE), key=("user_id",),
-)  # fmt: skip
+)
 PROFILE_FEATURES = Artifact(
     "profile_features", 1, Scope.VIEW, "What each coordinate of x means, and how to standardise it.",
     (FEATURE, FEATURE_KIND, FEATURE_SOURCE, FEATURE_VALUE, FEATURE_MEAN, FEATURE_SCALE), key=("feature",),
-)  # fmt: skip
+)
 SEGMENTS = Artifact(
     "segments", 1, Scope.VIEW, "Segments: size, centre and what sets them apart.",
     (SEGMENT, SIZE, SHARE, LABEL, TERMS, TOP_ITEMS, TOP_TITLES, CENTRE), key=("segment",),
-)  # fmt: skip
+)
 SEGMENT_SPACE = Artifact(
     "segment_space", 1, Scope.VIEW, "The PCA basis of the clustered space; no rows when cluster.pca_dim is null.",
     (COMPONENT, COMPONENT_MEAN, COMPONENT_VECTOR), key=("component",),
-)  # fmt: skip
+)
 MODEL = Artifact(
     "model", 1, Scope.VIEW, "A fitted model: a folder with current.json, weights in safetensors and ids in Parquet.",
     (), key=(), folder=True,
-)  # fmt: skip
+)
 ITEM_VECTORS = Artifact(
     "item_vectors", 1, Scope.MODEL, "The item side of a model whose score is a dot product.",
     (ITEM_ID, ITEM_VECTOR), key=("item_id",),
-)  # fmt: skip
+)
 TRAINING_HISTORY = Artifact(
     "training_history", 1, Scope.MODEL, "Loss and validation metric pass by pass; no rows for models that learn in one go.",
     (EPOCH, TRAIN_LOSS, VALIDATION, SECONDS), key=("epoch",),
-)  # fmt: skip
+)
 MODEL_CHOICE = Artifact(
     "model_choice", 1, Scope.EVALUATION, "What validation chose for the production fit; one file for each model name.",
     (CHOSEN, CHOSEN_VALUE), key=("setting",), per_model=True,
-)  # fmt: skip
+)
 RECOMMENDATIONS = Artifact(
     "recommendations", 2, Scope.VIEW, "The result: items for every user, best first.",
     (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE, PREDICTED_RATING), key=("user_id", "rank"),
-)  # fmt: skip
+)
 TRAIN_INTERACTIONS = Artifact(
     "train_interactions", 1, Scope.EVALUATION, "What the evaluation view may learn from; stands for interactions there.",
     INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
-)  # fmt: skip
+)
 VALIDATION_INTERACTIONS = Artifact(
     "validation_interactions", 1, Scope.EVALUATION, "Held out to choose hyper-parameters and epochs.",
     INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
-)  # fmt: skip
+)
 TEST_INTERACTIONS = Artifact(
     "test_interactions", 1, Scope.EVALUATION, "Held out for the one table of metrics.",
     INTERACTIONS.columns, key=("user_id", "item_id"), extra=True, repeats=True,
-)  # fmt: skip
+)
 METRICS = Artifact(
     "metrics", 1, Scope.EVALUATION, "How good each model's lists and predicted ratings are on the test interactions.",
     (MODEL_NAME, SLICE, METRIC, LIST_LENGTH, VALUE, LOW, HIGH, N_USERS), key=("model", "slice", "metric", "k"),
-)  # fmt: skip
+)
 METRIC_DIFFERENCES = Artifact(
     "metric_differences", 1, Scope.EVALUATION, "Paired differences between models; real where the interval excludes 0.",
     (MODEL_NAME, REFERENCE, SLICE, METRIC, LIST_LENGTH, DIFFERENCE, LOW, HIGH, N_USERS),
     key=("model", "reference", "slice", "metric", "k"),
-)  # fmt: skip
+)
 USER_METRICS = Artifact(
     "user_metrics", 1, Scope.EVALUATION, "The metrics of each user with held-out items, for paired comparisons later.",
     (
@@ -246,11 +246,11 @@ USER_METRICS = Artifact(
         NOVELTY, POPULARITY_PERCENTILE, POPULARITY_BIAS, DIVERSITY, SQUARED_ERROR, ABSOLUTE_ERROR,
     ),
     key=("model", "user_id", "slice", "k"),
-)  # fmt: skip
+)
 TAGS = Artifact(
     "tags", 1, Scope.TABLE, "Tags users gave items: interactions, never item attributes.",
     (USER_ID, ITEM_ID, TAG, TIMESTAMP), key=("user_id", "item_id"), repeats=True,
-)  # fmt: skip
+)
 
 ARTIFACTS: dict[str, Artifact] = {
     artifact.name: artifact
@@ -259,4 +259,4 @@ ARTIFACTS: dict[str, Artifact] = {
         SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, TRAINING_HISTORY, MODEL_CHOICE, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
         METRICS, METRIC_DIFFERENCES, USER_METRICS,
     )
-}  # fmt: skip
+}

@@ -49,7 +49,7 @@ def test_five_commands_with_every_path_given(world: World, run_cli, tmp_path: Pa
     common = ("-c", "config.yaml")
     run_cli("embed-items", *common, "--items", "things.csv", "--output", "a/vectors.parquet")
     run_cli(
-        "embed-users", *common, *tables[:2], *tables[4:], "--set", "data.items=things.csv",
+        "embed-users", *common, *tables,
         "--item-embeddings", "a/vectors.parquet", "--user-embeddings-out", "b/users.parquet",
     )  # fmt: skip
     run_cli(

@@ -80,6 +80,18 @@ class TestFingerprints:
         (copy / "model.safetensors").write_bytes(weights)
         assert changed(before, chain(world.config, model)) == ALL - TABLES
 
+    @pytest.mark.parametrize("change", ["version", "schema"])
+    def test_change_with_the_version_of_stage_and_schema(self, world: World, change: str) -> None:
+        stage = stage_named("embed_items")
+        (output,) = stage.writes
+        newer = replace(output.artifact, version=output.artifact.version + 1)
+        other = {
+            "version": replace(stage, version=stage.version + 1),
+            "schema": replace(stage, writes=(replace(output, artifact=newer),)),
+        }
+        plans = [planner(world.config).plan(each, View.PRODUCTION) for each in (stage, other[change])]
+        assert plans[0].fingerprint != plans[1].fingerprint
+
 
 class TestChain:
     def test_plans_everything_before_anything_has_run(self, world: World) -> None:
