@@ -14,6 +14,10 @@ from recpipe.errors import ConfigError
 _PROMPT_NAMES: dict[str, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 
 
+CODE_VERSION = 1
+"""Raised when a change of this package changes vectors, so that cached ones are not taken for new ones."""
+
+
 @dataclass(frozen=True, slots=True)
 class EncoderSpec:
     """Everything that decides the vector of a text.
@@ -22,6 +26,7 @@ class EncoderSpec:
         weights: Digest of the folder's weights, tokeniser and module files.
         max_length: Tokens, special ones included.
         normalise: Vectors are scaled to unit length, whatever the folder's modules do.
+        code: `CODE_VERSION`.
     """
 
     weights: str
@@ -30,6 +35,7 @@ class EncoderSpec:
     prompt: str
     max_length: int
     precision: Precision
+    code: int = CODE_VERSION
 
     @property
     def identity(self) -> dict[str, str | int | bool]:

@@ -60,6 +60,7 @@ def shards_of(n_rows: int, shard_rows: int, folder: Path, name: str) -> list[Sha
     The cut depends on the row count alone, never on workers, so results do not either.
     """
     return [
-        Shard(index, start, min(start + shard_rows, n_rows), folder / f"{name}-{index:06d}.parquet")
+        Shard(index, start, stop, folder / f"{name}-{index:06d}-{start}-{stop}.parquet")
         for index, start in enumerate(range(0, n_rows, shard_rows))
+        for stop in (min(start + shard_rows, n_rows),)
     ]

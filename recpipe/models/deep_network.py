@@ -11,7 +11,7 @@ from torch.nn import Parameter
 from torch.nn.functional import embedding
 
 from recpipe.models.item_space import centred
-from recpipe.models.network_parts import profile_products, slots_of
+from recpipe.models.network_parts import id_penalty, profile_products, slots_of, weight_decay
 from recpipe.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ class DeepNetwork:
             return Parameter((torch.randn(*shape, generator=generator) * spread).to(device))
 
         h, dim, width = settings.hidden_dim, len(item_mean), users.space.width
-        # embeddings have length about 1, profiles about the square root of their standardised features
         self.parameters: Mapping[str, Parameter] = {
-            "profile_map": drawn(width, h, spread=0.5 / max(users.space.n_features, 1) ** 0.5),
+            "profile_map": drawn(width, h, spread=0.5),
             "item_map": drawn(dim, h, spread=0.5),
             "hidden_bias": Parameter(torch.zeros(h, device=device)),
             "output": drawn(h, spread=1.0 / h),
@@ -78,12 +77,12 @@ class DeepNetwork:
         users = users + parameters["hidden_bias"]
         items, biases = self._items(batch.item_rows, batch.generator)
         scores = torch.relu(users + items) @ parameters["output"] + biases  # (n,)
-        penalty = 0.1 if self._settings.id_penalty == "auto" else self._settings.id_penalty
         maps = parameters["profile_map"].square().sum() + parameters["item_map"].square().sum()
-        decay = self._settings.weight_decay * maps
+        decay = weight_decay(self._settings, rating=self._rating) * maps
         if self._rating:
             user_biases = parameters["user_id_biases"][self._user_slots[batch.user_rows]]
             user_biases = user_biases * self._kept(len(user_biases), batch.generator)
+            penalty = id_penalty(self._settings, rating=True)
             squares = user_biases.square().mean() + biases.square().mean()
             return batch.loss(self._offset + scores + user_biases, batch.ratings) + penalty * squares + decay
         others, other_biases = self._items(batch.candidates, batch.generator)

@@ -14,7 +14,7 @@ from torch.nn.functional import embedding
 from recpipe.models.examples import Examples
 from recpipe.models.item_space import centred
 from recpipe.models.iterative import Batch
-from recpipe.models.network_parts import profile_products, slots_of
+from recpipe.models.network_parts import id_penalty, profile_products, slots_of, weight_decay
 from recpipe.models.profile_space import UserTable
 from recpipe.models.settings import IterativeSettings
 from recpipe.models.tables import Items
@@ -108,16 +108,24 @@ class FactorizationNetwork:
         slots = self._user_slots[batch.user_rows]
         user_ids = embedding(slots, self.parameters["user_ids"]) * keep_users[:, None]
         user_biases = self.parameters["user_id_biases"][slots] * keep_users
-        users = user_ids + self._profiles(batch.user_rows, self.parameters["profile_map"])
+        profiles = self._profiles(batch.user_rows, self.parameters["profile_map"])
+        users = user_ids + profiles
         content_biases = self._profiles(batch.user_rows, self.parameters["profile_bias_map"][:, None]).squeeze(1)
         predicted = self._offset + user_biases + content_biases + items.biases + (users * items.vectors).sum(1)
         squares = (
             user_ids.square().sum(1)
+            # few users have many features: without this the profile becomes a second id
+            + profiles.square().sum(1)
+            + content_biases.square()
             + items.id_vectors.square().sum(1)
             + user_biases.square()
             + items.id_biases.square()
         )
-        return batch.loss(predicted, batch.ratings) + self._id_penalty(0.1) * squares.mean() + self._map_penalty()
+        return (
+            batch.loss(predicted, batch.ratings)
+            + id_penalty(self._settings, rating=True) * squares.mean()
+            + self._map_penalty()
+        )
 
     def _ranking_loss(self, batch: Batch) -> torch.Tensor:
         n, n_candidates = len(batch.item_rows), len(batch.candidates)
@@ -135,7 +143,9 @@ class FactorizationNetwork:
         others = places[n : n + n_candidates]
         scores = users @ embedding(others, items.vectors).T + items.biases[others]
         squares = user_ids.square().sum(1).mean() + embedding(places[:n], items.id_vectors).square().sum(1).mean()
-        return batch.ranking_loss(taken, scores) + self._id_penalty(0.0) * squares + self._map_penalty()
+        return (
+            batch.ranking_loss(taken, scores) + id_penalty(self._settings, rating=False) * squares + self._map_penalty()
+        )
 
     def _items(self, rows: torch.Tensor, keep: torch.Tensor) -> _Vectors:
         """Vectors and biases of catalogue rows (n,); `keep` (n,) is 0 where the id is hidden."""
@@ -179,13 +189,10 @@ class FactorizationNetwork:
         drawn = torch.rand(vectors.shape, generator=generator, device=vectors.device)
         return vectors * ((drawn >= share) / (1.0 - share))
 
-    def _id_penalty(self, auto: float) -> float:
-        return auto if self._settings.id_penalty == "auto" else self._settings.id_penalty
-
     def _map_penalty(self) -> torch.Tensor:
         names = ("profile_map", "item_map", "item_bias_map", "profile_bias_map")
         squares = [self.parameters[name].square().sum() for name in names if name in self.parameters]
-        return self._settings.weight_decay * torch.stack(squares).sum()
+        return weight_decay(self._settings, rating=self._rating) * torch.stack(squares).sum()
 
 
 def history_weights(length: int, decays: tuple[float, ...]) -> torch.Tensor:

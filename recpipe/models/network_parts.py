@@ -6,6 +6,22 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding
 
+from recpipe.models.settings import IterativeSettings
+
+RATING_ID_PENALTY = 0.1
+RATING_WEIGHT_DECAY = 0.0003
+"""What `auto` means for ratings, chosen on validation ratings; for implicit feedback it is 0."""
+
+
+def id_penalty(settings: IterativeSettings, *, rating: bool) -> float:
+    """Return `train.id_penalty` as a number."""
+    return (RATING_ID_PENALTY if rating else 0.0) if settings.id_penalty == "auto" else settings.id_penalty
+
+
+def weight_decay(settings: IterativeSettings, *, rating: bool) -> float:
+    """Return `train.weight_decay` as a number."""
+    return (RATING_WEIGHT_DECAY if rating else 0.0) if settings.weight_decay == "auto" else settings.weight_decay
+
 
 def slots_of(seen: np.ndarray, n: int) -> torch.Tensor:
     """Return the row of the parameters of each of n ids: int64 (n,), -1 for an id unseen."""

@@ -1,5 +1,8 @@
 """Profiles as network input: p = [x standardised, c one-hot, centre of c, missing flag].
 
+Standardised features are divided by the square root of their number, so that x is about as
+long as an embedding; else it would learn faster than all the rest together.
+
 In training, x is held per user and the rest once per segment: a million users with
 384-dimensional centres would otherwise take 1.6 GB.
 """
@@ -50,9 +53,15 @@ class ProfileSpace:
     def features(self, profiles: Profiles) -> Float32:
         """Return x standardised, float32 (n_users, n_features). DataError when it has another width."""
         self._check(profiles.features.shape[1], self.n_features, "behaviour features")
-        standard = (profiles.features - self.feature_mean) / self.feature_scale
-        cut: Float32 = np.clip(standard, -FARTHEST, FARTHEST).astype(np.float32)
-        return cut
+        return self.standardised(profiles.features.copy())
+
+    def standardised(self, features: Float32) -> Float32:
+        """Standardise raw features in place, and return them."""
+        features -= self.feature_mean
+        features /= self.feature_scale
+        np.clip(features, -FARTHEST, FARTHEST, out=features)
+        features /= np.float32(max(self.n_features, 1) ** 0.5)
+        return features
 
     def segment_part(self, segments: Int32, centres: Float32) -> Float32:
         """Return [c one-hot, centre, missing flag], float32 (n, n_segments + dim + 1)."""
@@ -115,13 +124,10 @@ def gather_profiles(data: TrainingData) -> UserTable:
     dim = len(next(iter(centres.values()))) if centres else 0
     centre_mean = (np.broadcast_to(centre_sum, dim) / max(len(numbers), 1)).astype(np.float32)
     space = ProfileSpace(mean, scale, centre_mean, n_segments)
-    raw -= mean
-    raw /= scale
-    np.clip(raw, -FARTHEST, FARTHEST, out=raw)
     order = np.append(np.arange(n_segments), -1).astype(np.int32)
     by_segment = np.stack([centres.get(int(number), centre_mean) for number in order])
     parts = space.segment_part(order, by_segment)
-    return UserTable(space, raw, np.where(numbers < 0, n_segments, numbers).astype(np.int32), parts)
+    return UserTable(space, space.standardised(raw), np.where(numbers < 0, n_segments, numbers).astype(np.int32), parts)
 
 
 def _statistics(raw: Float32) -> tuple[Float32, Float32]:

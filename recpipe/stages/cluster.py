@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
     from recpipe.stages.pipeline.context import StageContext
+    from recpipe.stages.pipeline.profiling import Members
+    from recpipe.stages.pipeline.segmenting import Fitted
+    from recpipe.store.artifacts import ArtifactReader
 
 SHARD_ROWS = 8192
 _FIT = "--set cluster.fit=true"
@@ -42,7 +45,7 @@ class ClusterStageSettings(Settings):
 def _run(settings: ClusterStageSettings, context: StageContext) -> None:
     from recpipe.stages.pipeline.events import column_array
     from recpipe.stages.pipeline.profiling import Members, ProfileTask
-    from recpipe.stages.pipeline.segmenting import describe, fit_space, read_space
+    from recpipe.stages.pipeline.segmenting import fit_space, read_space
 
     items = context.read(ITEMS) if context.has(ITEMS) else None
     item_ids = column_array(items.table([ITEM_ID.name]), ITEM_ID.name) if items else _no_ids()
@@ -63,6 +66,10 @@ def _run(settings: ClusterStageSettings, context: StageContext) -> None:
         space, attributes = read_space(
             context.read(SEGMENTS), context.read(SEGMENT_SPACE), context.read(PROFILE_FEATURES), items
         )
+    if fitted is not None:
+        # a part of a killed run belongs to that run's fit, which may have numbered segments otherwise
+        context.forget_parts()
+        _write_fit(fitted, members, items, settings, context)
     task = ProfileTask(
         members.users.path, members.embeddings.path, interactions, item_ids, attributes, space, settings.as_of
     )
@@ -76,9 +83,20 @@ def _run(settings: ClusterStageSettings, context: StageContext) -> None:
     )
     if counts.get("without_segment"):
         context.log.info("%d users have no vector: segment -1", counts["without_segment"])
-    if fitted is None:
-        return
-    dim = len(space.mean)
+    context.log.info("%d segments of %d users", len(space.centres), members.users.rows)
+
+
+def _write_fit(
+    fitted: Fitted,
+    members: Members,
+    items: ArtifactReader | None,
+    settings: ClusterStageSettings,
+    context: StageContext,
+) -> None:
+    """Publish what was fitted, before the profiles that refer to it."""
+    from recpipe.stages.pipeline.segmenting import describe
+
+    dim = len(fitted.space.mean)
     with context.write(PROFILE_FEATURES) as writer:
         writer.write(fitted.feature_table())
         writer.commit()
@@ -89,8 +107,7 @@ def _run(settings: ClusterStageSettings, context: StageContext) -> None:
         table = describe(fitted, members, items, settings.cluster)
         writer.write(table)
         chosen_by = fitted.silhouette.details() if fitted.silhouette else {}
-        writer.commit(n_clusters=len(space.centres), **chosen_by)
-    context.log.info("%d segments of %d users", len(space.centres), members.users.rows)
+        writer.commit(n_clusters=len(fitted.space.centres), **chosen_by)
 
 
 def _no_ids() -> pa.Array:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -41,7 +42,7 @@ class ArtifactReader:
             raise MissingInputError(f"{artifact.name} missing", where=str(path), next_step="run: recpipe status")
         self.manifest = read_manifest(path)
         try:
-            self._file = pq.ParquetFile(path, memory_map=True)
+            self._file = pq.ParquetFile(path, memory_map=True, page_checksum_verification=True)
         except (pa.ArrowException, OSError) as error:
             raise DataError(f"cannot be read as Parquet: {error}", where=str(path)) from error
         self._check()
@@ -97,20 +98,39 @@ class ArtifactReader:
             return self._conform(self._file.schema_arrow.empty_table(), wanted)
         # neighbouring shards share a row group: keep the last one decoded
         if self._last is None or self._last[:2] != (groups, wanted):
-            table = self._file.read_row_groups(list(groups), columns=list(wanted) if wanted is not None else None)
+            with self._readable():
+                table = self._file.read_row_groups(list(groups), columns=list(wanted) if wanted is not None else None)
             self._last = (groups, wanted, self._conform(table, wanted))
         return self._last[2].slice(start - int(starts[first]), stop - start)
 
     def batches(self, columns: Sequence[str] | None = None, batch_rows: int = BATCH_ROWS) -> Iterator[pa.Table]:
         """Yield the rows in order, `batch_rows` at a time."""
         names = list(columns) if columns is not None else None
-        for batch in self._file.iter_batches(batch_rows, columns=names):
+        batches = self._file.iter_batches(batch_rows, columns=names)
+        while True:
+            with self._readable():
+                batch = next(batches, None)
+            if batch is None:
+                return
             yield self._conform(pa.Table.from_batches([batch]), names)
 
     def table(self, columns: Sequence[str] | None = None) -> pa.Table:
         """Read whole columns; for tables that are small by nature (items, segments)."""
         names = list(columns) if columns is not None else None
-        return self._conform(self._file.read(columns=names), names)
+        with self._readable():
+            table = self._file.read(columns=names)
+        return self._conform(table, names)
+
+    @contextmanager
+    def _readable(self) -> Iterator[None]:
+        """Say which file is damaged, and which command makes it again."""
+        try:
+            yield
+        except (pa.ArrowException, OSError) as error:
+            stage = f"run: recpipe {self.manifest.stage.replace('_', '-')} --force" if self.manifest else None
+            raise DataError(
+                f"{self.artifact.name} is damaged: {error}", where=str(self.path), next_step=stage
+            ) from error
 
     def _conform(self, table: pa.Table, columns: Sequence[str] | None) -> pa.Table:
         # Parquet gives the columns in the order of the file
@@ -235,7 +255,9 @@ def parquet_writer(path: Path, schema: pa.Schema) -> pq.ParquetWriter:
             compression[field.name] = "ZSTD"
             if pa.types.is_string(field.type):
                 dictionary.append(field.name)
-    return pq.ParquetWriter(path, schema, compression=compression, use_dictionary=dictionary or False)
+    return pq.ParquetWriter(
+        path, schema, compression=compression, use_dictionary=dictionary or False, write_page_checksum=True
+    )
 
 
 def require_free_space(folder: Path) -> None:

@@ -39,12 +39,16 @@ def hold(lock: Path, *, what: str, exclusive: bool, wait: bool = False) -> Itera
             holder = os.pread(descriptor, 500, 0).decode(errors="replace").strip()
             raise LockedError(
                 f"{what} is in use by another run",
-                where=f"{lock}{f' (last taken by {holder})' if holder else ''}",
+                where=f"{lock}{f' (taken by {holder})' if holder else ''}",
                 next_step="wait for it to finish; a lock whose holder died is free at once",
             ) from None
-        os.ftruncate(descriptor, 0)
-        os.pwrite(descriptor, f"pid {os.getpid()}: {' '.join([Path(sys.argv[0]).name, *sys.argv[1:]])}\n".encode(), 0)
+        if exclusive:  # of several who share a lock, none can speak for the others
+            os.ftruncate(descriptor, 0)
+            command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+            os.pwrite(descriptor, f"pid {os.getpid()}: {command}\n".encode(), 0)
         yield
+        if exclusive:
+            os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

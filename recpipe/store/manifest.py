@@ -68,7 +68,8 @@ def read_manifest(path: Path) -> Manifest | None:
     """Read the manifest of an artifact: a Parquet file, or a model folder's current.json.
 
     Returns:
-        None where `path` does not exist or was not written by recpipe.
+        None where `path` does not exist, was not written by recpipe, or is a model folder
+        whose current model is gone.
 
     Raises:
         DataError: The file is not Parquet, or its manifest cannot be read.
@@ -79,7 +80,10 @@ def read_manifest(path: Path) -> Manifest | None:
         return None
     try:
         if path.name == CURRENT:
-            content = json.loads(path.read_text(encoding="utf-8"))["manifest"]
+            current = json.loads(path.read_text(encoding="utf-8"))
+            if not (path.parent / current["folder"]).is_dir():
+                return None  # killed while the folder was exchanged: as good as no model
+            content = current["manifest"]
         else:
             metadata = pq.read_metadata(path).metadata or {}
             if KEY not in metadata:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -57,12 +58,14 @@ def write_json(path: Path, content: dict[str, Any]) -> None:
         temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
 
 
-def sweep(folder: Path, name: str = "") -> None:
+def sweep(folder: Path, name: str | None = None) -> None:
     """Remove temporary files that killed writers left in a folder, of all its files or of one.
 
     Only called while holding the lock of what the folder's files belong to.
     """
+    # the whole name: `recommendations.parquet` ends another file's `popular_recommendations.parquet`
+    pattern = re.compile(rf"{re.escape(TEMPORARY)}\d+-[0-9a-f]{{8}}-{'.*' if name is None else re.escape(name)}")
     if folder.is_dir():
         for leftover in folder.iterdir():
-            if leftover.name.startswith(TEMPORARY) and leftover.name.endswith(name) and leftover.is_file():
+            if pattern.fullmatch(leftover.name) and leftover.is_file():
                 leftover.unlink(missing_ok=True)

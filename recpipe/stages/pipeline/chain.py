@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Scope
+from recpipe.stages.pipeline import preflight
 from recpipe.stages.pipeline.nights import keep_night, prune
 from recpipe.stages.pipeline.plan import Plan, Planner
 from recpipe.stages.pipeline.registry import AnyStage, producer, stage_named, stages
@@ -75,6 +76,7 @@ def run_chain(planner: Planner, *, force: bool = False, skip_evaluation: bool = 
     layout = planner.layout
     with locks.hold(locks.workdir_lock(layout.locks), what=f"work directory {layout.workdir}", exclusive=True):
         plans = plan_chain(planner, skip_evaluation=skip_evaluation)
+        preflight.check(planner.config, plans, force=force)
         planner.digests.save()  # here, not in plan_chain: `status` and `--dry-run` write nothing
         outcomes: list[Outcome] = []
         for plan in plans:

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import pyarrow as pa
 
 from recpipe import logs
-from recpipe.errors import LockedError, RecpipeError, UnavailableError
+from recpipe.errors import RecpipeError
 from recpipe.executors.base import Executor, Shard, shards_of
 from recpipe.schemas import Artifact
 from recpipe.stages.base import Given
@@ -90,6 +90,10 @@ class StageContext:
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def forget_parts(self) -> None:
+        """Drop the parts of a killed run, where they belong to a fit that is made anew."""
+        parts.discard(self.scratch)
+
     def quarantine(self, table: str) -> Path:
         """Return where the bad rows of a source table go."""
         return self._layout.quarantine(table)
@@ -109,20 +113,8 @@ class StageContext:
         return self._plan.inputs[artifact.name].path
 
     def read(self, artifact: Artifact) -> ArtifactReader:
-        """Open a declared input.
-
-        Raises:
-            LockedError: Somebody published another one since this stage was planned.
-        """
-        reader = ArtifactReader(self.path(artifact), artifact)
-        planned = self._plan.inputs[artifact.name].fingerprint
-        if reader.manifest is not None and reader.manifest.fingerprint != planned:
-            raise LockedError(
-                f"{artifact.name} was replaced by another run since this one was planned",
-                where=str(reader.path),
-                next_step="run again",
-            )
-        return reader
+        """Open a declared input."""
+        return ArtifactReader(self.path(artifact), artifact)
 
     def write(self, artifact: Artifact) -> ArtifactWriter:
         """Open a declared output; use as a context manager and `commit`."""
@@ -142,25 +134,14 @@ class StageContext:
         return ArtifactWriter(folder / f"{artifact.name}.parquet", artifact, published(self._plan, artifact))
 
     def device(self) -> str:
-        """Return the torch device to compute on, `auto` resolved.
-
-        Raises:
-            UnavailableError: The device asked for is not there.
-        """
+        """Return the torch device to compute on, `auto` resolved."""
         if self._device == "cpu":
             return self._device  # importing torch takes a second, and not every model needs it
+        if self._device != "auto":
+            return self._device  # checked before the first stage started
         import torch
 
-        if self._device == "auto":
-            return "cuda" if torch.cuda.is_available() else "cpu"
-        kind, _, index = self._device.partition(":")
-        if kind == "cuda" and (not torch.cuda.is_available() or int(index or 0) >= torch.cuda.device_count()):
-            raise UnavailableError(
-                f"device {self._device} is not available",
-                where=f"torch {torch.__version__} sees {torch.cuda.device_count()} CUDA devices",
-                next_step="set device: cpu or auto, or install a CUDA build of torch",
-            )
-        return self._device
+        return "cuda" if torch.cuda.is_available() else "cpu"
 
     def show(self, text: str) -> None:
         """Give a text for people; the command prints it to stdout when the stage is done."""

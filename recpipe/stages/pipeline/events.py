@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from recpipe.schemas import ITEM_ID, RATING, TIMESTAMP, USER_ID
 from recpipe.store.artifacts import ArtifactReader
-from recpipe.store.groups import GroupedRows
+from recpipe.store.groups import GroupedRows, KeyIndex
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +43,7 @@ class UserEvents:
 
     def __init__(self, interactions: ArtifactReader, item_ids: pa.Array) -> None:
         self._reader = interactions
-        self._item_ids = item_ids
+        self._items = KeyIndex(item_ids)
         self._groups = GroupedRows(interactions, USER_ID)
         optional = [column.name for column in (RATING, TIMESTAMP) if interactions.has(column)]
         self._columns = [ITEM_ID.name, *optional]
@@ -60,13 +60,13 @@ class UserEvents:
         """Return the interactions of the users, in the order of their ids."""
         group = self._groups.rows_of(user_ids, self._columns)
         table = group.table
-        rows = pc.fill_null(pc.index_in(table.column(ITEM_ID.name), self._item_ids), -1)
+        rows = self._items.find(column_array(table, ITEM_ID.name))
         ratings: NDArray[np.float32] | None = None
         if self.has_ratings:
             ratings = np.asarray(pc.fill_null(table.column(RATING.name), float("nan")).to_numpy(), dtype=np.float32)
         return Events(
             group.offsets,
-            np.asarray(rows.to_numpy(), dtype=np.int64),
+            rows,
             ratings,
             table.column(TIMESTAMP.name).cast(pa.int64()).to_numpy() if self.has_timestamps else None,
         )

@@ -14,7 +14,7 @@ from typing import Any
 
 from recpipe import __version__
 from recpipe.config import Settings, identity_of
-from recpipe.errors import ConfigError, MissingInputError
+from recpipe.errors import ConfigError, DataError, MissingInputError
 from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
 from recpipe.stages.base import Given, Input, select
 from recpipe.stages.pipeline.registry import AnyStage, producer
@@ -106,6 +106,11 @@ class Planner:
         self._read_paths = dict(read_paths or {})
         self._write_paths = dict(write_paths or {})
 
+    @property
+    def names_inputs(self) -> bool:
+        """Whether the command line names inputs other than those of the work directory."""
+        return bool(self._read_paths)
+
     def plan(self, stage: AnyStage, view: View, upstream: tuple[Plan, ...] = ()) -> Plan:
         """Plan one stage; `upstream` are plans of stages that will have run before it.
 
@@ -153,12 +158,18 @@ class Planner:
         for plan in upstream:
             if plan.outputs.get(artifact.name) == path:
                 return ResolvedInput(entry.artifact, path, plan.fingerprint, hint)
-        return ResolvedInput(entry.artifact, path, self._fingerprint_of(path), hint)
+        named = artifact.name in self._read_paths
+        return ResolvedInput(entry.artifact, path, self._fingerprint_of(path, named=named), hint)
 
-    def _fingerprint_of(self, path: Path) -> str | None:
+    def _fingerprint_of(self, path: Path, *, named: bool) -> str | None:
         if not path.exists():
             return None
-        manifest = read_manifest(path)
+        try:
+            manifest = read_manifest(path)
+        except DataError:
+            if named:
+                raise
+            return None  # damaged: as good as missing, its own stage makes it again
         if manifest is not None:
             return manifest.fingerprint
         return None if path.is_dir() else self.digests.digest(path)
@@ -211,7 +222,11 @@ class Planner:
             return State.BLOCKED, missing
         reasons: list[str] = []
         for name, path in outputs.items():
-            old = read_manifest(path)
+            try:
+                old = read_manifest(path)
+            except DataError:
+                reasons.append(f"{name} cannot be read")
+                continue
             if old is None:
                 reasons.append(f"no {name} yet")
             elif old.fingerprint != manifest.fingerprint:

@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from recpipe import logs
+from recpipe.errors import DataError
 from recpipe.executors import local
+from recpipe.stages.pipeline import preflight
 from recpipe.stages.pipeline.context import StageContext
 from recpipe.stages.pipeline.plan import Plan, Planner, State
 from recpipe.stages.tables import TABLE_STAGES
@@ -48,6 +50,9 @@ def run_stage(planner: Planner, plan: Plan, *, force: bool = False) -> list[Outc
         LockedError: Another run holds the work directory or one of the outputs.
         MissingInputError: An input is missing.
     """
+    preflight.check(planner.config, [*plan.tables, plan], force=force)
+    for command in preflight.stale_inputs(planner, plan):
+        logs.get().warning("%s reads inputs that are not up to date; run: recpipe %s", plan.stage.command, command)
     folder = planner.layout.locks
     with locks.hold(locks.workdir_lock(folder), what=f"work directory {planner.layout.workdir}", exclusive=False):
         return run_plan(planner, plan, force=force)
@@ -62,12 +67,15 @@ def run_plan(planner: Planner, plan: Plan, *, force: bool = False) -> list[Outco
 
 
 def _run_one(planner: Planner, plan: Plan, *, force: bool, wait: bool) -> Outcome:
-    plan.require_inputs()
     first = next(iter(plan.outputs.values()))
     with ExitStack() as stack, logs.stage(plan.stage.command):
         for path in sorted(plan.outputs.values()):
             lock = locks.output_lock(planner.layout.locks, path)
             stack.enter_context(locks.hold(lock, what=str(path), exclusive=True, wait=wait))
+        for entry in plan.inputs.values():
+            if entry.path not in plan.outputs.values():
+                lock = locks.output_lock(planner.layout.locks, entry.path)
+                stack.enter_context(locks.hold(lock, what=str(entry.path), exclusive=False, wait=wait))
         # the same work for another view or --output has the same parts
         stack.enter_context(
             locks.hold(
@@ -77,11 +85,15 @@ def _run_one(planner: Planner, plan: Plan, *, force: bool, wait: bool) -> Outcom
         # another process may have made or replaced it since it was planned: look again under the lock
         if not force and (plan.state is State.CURRENT or wait) and _current(plan):
             return _up_to_date(plan, first)
+        preflight.check_unchanged(plan)
         return _compute(planner, plan, first)
 
 
 def _current(plan: Plan) -> bool:
-    manifests = [read_manifest(path) for path in plan.outputs.values()]
+    try:
+        manifests = [read_manifest(path) for path in plan.outputs.values()]
+    except DataError:
+        return False
     return all(manifest is not None and manifest.fingerprint == plan.fingerprint for manifest in manifests)
 
 
