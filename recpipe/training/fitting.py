@@ -35,7 +35,9 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
     - as long as `context.held_out` says (the evaluation view): the best epoch's weights stay,
       and the number is in the report's `choice`, or
     - without any of these, as many epochs as do best on 10 % of the interactions, held out for
-      that purpose; then the model is fitted again to all of them.
+      that purpose; then the model is fitted again to all of them. Held out are each user's last
+      ones where times exist and the order of taking is to be learned, else random ones: a
+      predicted rating fills a gap anywhere in the table.
 
     Raises:
         ConfigError: The model cannot learn the target that is set.

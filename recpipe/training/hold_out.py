@@ -1,6 +1,6 @@
 """Holding out a part of the interactions where nobody did: `train` alone with `n_epochs: auto`.
 
-Where times exist, each user's last events; without times, events at random. Profiles stay
+Each user's last events, or events at random. Profiles stay
 those made from all interactions: they are a little optimistic, which shifts the validation
 value but hardly the epoch at which it is best.
 """

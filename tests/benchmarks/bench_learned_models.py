@@ -1,0 +1,233 @@
+"""The learned models on MovieLens latest small: RMSE on five folds, NDCG@10 on the last item of every user.
+
+    python tests/benchmarks/bench_learned_models.py ratings SPLITS ITEMS EMBEDDINGS [--model deep] [--set k=v]
+    python tests/benchmarks/bench_learned_models.py ranking SPLITS ITEMS EMBEDDINGS [--test] [--no-profiles]
+
+SPLITS is the folder with rating_folds.parquet and loo/, ITEMS and EMBEDDINGS are the artifacts
+`items` and `item_embeddings` that the pipeline wrote. Profiles are built from training rows
+alone, for every fold again. `ranking` chooses on loo/valid; with --test it fits again to train
+and validation with the epochs chosen and measures loo/test, to be done once.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+import yaml
+
+from recpipe.models.base import (
+    FactoredModel,
+    FitContext,
+    Histories,
+    Items,
+    Model,
+    PairwiseModel,
+    Profiles,
+    TrainingData,
+)
+from recpipe.models.registry import find_model
+from recpipe.schemas import EMBEDDING, INTERACTIONS, ITEM_ID, ITEMS, USERS
+from recpipe.segments.attributes import ValueCounts, item_attributes
+from recpipe.segments.behaviour import Histories as Behaviour
+from recpipe.segments.behaviour import compute_features
+from recpipe.segments.features import choose_attributes, fill_unknown, plan_features
+from recpipe.segments.kmeans import fit_kmeans
+from recpipe.segments.profiles import assign_users
+from recpipe.segments.reduce import PcaStatistics, fit_pca, project
+from recpipe.segments.settings import FeatureSettings
+from recpipe.training.fitting import fit
+
+USER, ITEM, RATING, TIME = (column.name for column in INTERACTIONS.columns[:4])
+CONTEXT = FitContext(seed=42)
+
+
+def read_items(items: Path, embeddings: Path) -> Items:
+    """Read the catalogue."""
+    table = pq.read_table(items)
+    column = pq.read_table(embeddings).column(EMBEDDING.name)
+    embedded = np.asarray(column.is_valid())
+    vectors = np.zeros((len(column), column.type.list_size), np.float32)
+    flat = np.concatenate([chunk.flatten().to_numpy() for chunk in column.chunks])  # without the null rows
+    vectors[embedded] = flat.reshape(-1, vectors.shape[1])
+    ids = table.column(ITEM_ID.name).combine_chunks()
+    return Items(ids=ids, embeddings=vectors, embedded=embedded, attributes=table)
+
+
+def histories_of(rows: pd.DataFrame, users: list[str], items: Items) -> Histories:
+    """Group rows by user, oldest first."""
+    user_rows = pd.Index(users).get_indexer(rows[USER])
+    item_rows = pd.Index(items.ids.to_pylist()).get_indexer(rows[ITEM])
+    known = (user_rows >= 0) & (item_rows >= 0)
+    rows, user_rows, item_rows = rows[known], user_rows[known], item_rows[known]
+    order = np.lexsort([rows[TIME].to_numpy(), user_rows])
+    times = rows[TIME].to_numpy().astype(np.int64)[order] * 1_000_000
+    return Histories(
+        items=items,
+        offsets=np.append(0, np.cumsum(np.bincount(user_rows, minlength=len(users)))).astype(np.int64),
+        item_rows=item_rows[order].astype(np.int32),
+        ratings=rows[RATING].to_numpy().astype(np.float32)[order],
+        timestamps_us=times,
+        as_of_us=int(times.max()),
+    )
+
+
+def profiles_of(histories: Histories, users: list[str]) -> Profiles:
+    """Build profiles from histories: mean embedding, PCA, ten segments, behaviour features."""
+    items = histories.items
+    assert items.attributes is not None and histories.ratings is not None
+    sums = np.zeros((len(users), items.embeddings.shape[1]), np.float32)
+    np.add.at(sums, histories.user_rows(), items.embeddings[histories.item_rows])
+    norms = np.linalg.norm(sums, axis=1, keepdims=True)
+    present = norms[:, 0] > 0
+    embeddings = sums / np.maximum(norms, 1e-9)
+    statistics = PcaStatistics.empty(embeddings.shape[1])
+    statistics.update(embeddings[present])
+    basis = fit_pca(statistics, 64)
+    points = fit_kmeans(project(embeddings[present], basis), n_clusters=10, seed=42)
+    nearest = np.argmin(((project(embeddings[present], basis)[:, None] - points[None]) ** 2).sum(-1), axis=1)
+    centres = np.stack([embeddings[present][nearest == number].mean(axis=0) for number in range(10)])
+    assigned = assign_users(embeddings, present, centres, mean=statistics.mean, basis=basis)
+    options = FeatureSettings()
+    counts = ValueCounts(options.list_separator, frozenset(column.name for column in ITEMS.columns))
+    counts.update(items.attributes)
+    values = choose_attributes(counts, options)
+    table = pa.table({USER: users})
+    user_counts = ValueCounts(options.list_separator, frozenset(column.name for column in USERS.columns))
+    space = plan_features(values, user_counts, options, has_ratings=True, has_timestamps=True)
+    behaviour = Behaviour(
+        histories.offsets, histories.item_rows.astype(np.int64), histories.ratings, histories.timestamps_us
+    )
+    attributes = item_attributes(values, [items.attributes], separator=options.list_separator)
+    features = compute_features(space, table, behaviour, attributes, as_of_us=histories.as_of_us or 0)
+    return Profiles(
+        user_ids=pa.array(users),
+        embeddings=embeddings,
+        embedded=present,
+        features=fill_unknown(features, np.nan_to_num(np.nanmean(features, axis=0))),
+        segments=assigned.segments,
+        centres=assigned.centres,
+    )
+
+
+def training_data(histories: Histories, profiles: Profiles) -> TrainingData:
+    """Everybody in one block."""
+    return TrainingData(
+        items=histories.items,
+        open_blocks=lambda: iter([(profiles, histories)]),
+        n_users=len(profiles),
+        targets=frozenset({"implicit", "rating"}),
+        as_of_us=histories.as_of_us,
+    )
+
+
+def created(name: str, values: dict[str, Any]) -> Model:
+    """An unfitted model."""
+    spec = find_model(name)
+    return spec.create(spec.settings.model_validate(values))
+
+
+def rate(options: argparse.Namespace, items: Items) -> None:
+    """Five folds, as `recpipe train` fits alone: epochs chosen on 10 % of the training rows, then all of them."""
+    rows = pq.read_table(options.splits / "rating_folds.parquet").to_pandas()
+    errors = []
+    for fold in range(5):
+        started = time.process_time()
+        train, test = rows[rows["fold"] != fold], rows[rows["fold"] == fold]
+        users = sorted(rows[USER].unique())
+        histories = histories_of(train, users, items)
+        profiles = profiles_of(histories, users) if options.profiles else Profiles.bare(pa.array(users))
+        model = created(options.model, options.set | {"target": "rating"})
+        report = fit(model, training_data(histories, profiles), CONTEXT)
+        wanted = histories_of(test, users, items)
+        predicted = model.predict_rating(
+            profiles, histories, items, user_rows=wanted.user_rows(), item_rows=wanted.item_rows.astype(np.int64)
+        )
+        assert wanted.ratings is not None
+        difference = predicted - wanted.ratings
+        errors.append((float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).mean())))
+        print(
+            f"fold {fold}: {report.choice['n_epochs']} epochs, validation {report.validation:.4f}, RMSE "
+            f"{errors[-1][0]:.4f} MAE {errors[-1][1]:.4f}, {time.process_time() - started:.0f} CPU-s",
+            flush=True,
+        )
+    rmse, mae = np.mean(errors, axis=0)
+    print(f"{options.model}: RMSE {rmse:.4f} MAE {mae:.4f}")
+
+
+def ndcg_at_10(model: Model, profiles: Profiles, histories: Histories, wanted: Histories) -> tuple[np.ndarray, float]:
+    """NDCG@10 of every user with one held-out item, and recall@20; all items ranked, seen ones left out."""
+    if isinstance(model, FactoredModel):
+        scores = model.user_vectors(profiles, histories).vectors @ model.item_vectors(histories.items).T
+    else:
+        assert isinstance(model, PairwiseModel)
+        scores = model.score_block(profiles, histories, histories.items).scores
+    scores[histories.user_rows(), histories.item_rows] = -np.inf
+    users = wanted.user_rows()
+    own = scores[users, wanted.item_rows][:, None]
+    rank = (scores[users] > own).sum(axis=1) + ((scores[users] == own).sum(axis=1) - 1) / 2
+    return np.where(rank < 10, 1 / np.log2(rank + 2), 0.0), float((rank < 20).mean())
+
+
+def rank(options: argparse.Namespace, items: Items) -> None:
+    """Leave one out."""
+    folder = options.splits / "loo"
+    train, valid, test = (pq.read_table(folder / f"{part}.parquet").to_pandas() for part in ("train", "valid", "test"))
+    users = sorted(train[USER].unique())
+    values: dict[str, np.ndarray] = {}
+    for name in ("popularity", options.model):
+        started = time.process_time()
+        learned = name == options.model
+        histories = histories_of(train, users, items)
+        profiles = profiles_of(histories, users) if options.profiles else Profiles.bare(pa.array(users))
+        held_out = training_data(histories_of(valid, users, items), profiles)
+        model = created(name, options.set | {"target": "implicit"} if learned else {})
+        context = FitContext(seed=42, held_out=held_out, report=print if learned else CONTEXT.report)
+        report = fit(model, training_data(histories, profiles), context)
+        wanted = histories_of(valid, users, items)
+        if options.test:
+            histories = histories_of(pd.concat([train, valid]), users, items)
+            profiles = profiles_of(histories, users) if options.profiles else profiles
+            model = created(name, options.set | {"target": "implicit"} if learned else {})
+            fit(model, training_data(histories, profiles), FitContext(seed=42, choice=report.choice))
+            wanted = histories_of(test, users, items)
+        values[name], recall = ndcg_at_10(model, profiles, histories, wanted)
+        print(
+            f"{name}: NDCG@10 {values[name].mean():.4f}, recall@20 {recall:.4f}, {report.choice}, "
+            f"{time.process_time() - started:.0f} CPU-s",
+            flush=True,
+        )
+    difference = values[options.model] - values["popularity"]
+    draws = np.random.default_rng(0).integers(0, len(difference), (10_000, len(difference)))
+    low, high = np.percentile(difference[draws].mean(axis=1), [2.5, 97.5])
+    print(f"{options.model} - popularity: {difference.mean():+.4f} [{low:+.4f}, {high:+.4f}]")
+
+
+def main() -> None:
+    """Read the arguments and measure."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["ratings", "ranking"])
+    parser.add_argument("splits", type=Path)
+    parser.add_argument("items", type=Path)
+    parser.add_argument("embeddings", type=Path)
+    parser.add_argument("--model", default="factorization")
+    parser.add_argument("--set", action="append", default=[], help="a setting: hidden_dim=32")
+    parser.add_argument("--no-profiles", dest="profiles", action="store_false", help="leave profiles out")
+    parser.add_argument("--test", action="store_true", help="measure the test part")
+    options = parser.parse_args()
+    pairs = (setting.partition("=") for setting in options.set)
+    options.set = {key: yaml.safe_load(value) for key, _, value in pairs}
+    torch.set_num_threads(1)
+    items = read_items(options.items, options.embeddings)
+    (rate if options.what == "ratings" else rank)(options, items)
+
+
+if __name__ == "__main__":
+    main()
