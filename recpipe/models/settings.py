@@ -94,7 +94,7 @@ class IterativeSettings(ModelSettings):
     """Arithmetic of the network's products; bfloat16 pays on GPUs that have it."""
 
     pin_memory: Annotated[bool, Execution()] = True
-    """Keep interactions in page-locked memory when training on CUDA."""
+    """Send batches to CUDA through page-locked memory."""
 
     checkpoint_seconds: Annotated[PositiveFloat, Execution()] = 60.0
     """Longest time between two checkpoints within an epoch; one is written after every epoch."""

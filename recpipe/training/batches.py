@@ -31,10 +31,10 @@ class Batches:
         self._device = device
         self._rating = examples.target == "rating"
         self._max_history = 0 if self._rating else max_history
-        pinned = settings.pin_memory and device.startswith("cuda")
-        self._user_rows = _tensor(examples.user_rows, pinned)
-        self._item_rows = _tensor(examples.item_rows, pinned)
-        self._ratings = _tensor(examples.ratings, pinned)
+        self._pinned = settings.pin_memory and device.startswith("cuda")
+        self._user_rows = torch.from_numpy(examples.user_rows)
+        self._item_rows = torch.from_numpy(examples.item_rows)
+        self._ratings = torch.from_numpy(examples.ratings)
         self._offsets = torch.from_numpy(examples.offsets)
         self._loss: Loss = squared_error if self._rating else ranking_loss(settings.loss)
         self._sampler: CandidateSampler | None = None
@@ -89,12 +89,8 @@ class Batches:
         return torch.where(there, rows, -1)
 
     def _moved(self, tensor: torch.Tensor) -> torch.Tensor:
-        return tensor.to(self._device, non_blocking=True)
-
-
-def _tensor(array: object, pinned: bool) -> torch.Tensor:
-    tensor = torch.as_tensor(array)
-    return tensor.pin_memory() if pinned else tensor
+        # from page-locked memory the copy runs beside the step before
+        return (tensor.pin_memory() if self._pinned else tensor).to(self._device, non_blocking=True)
 
 
 def _no_candidates(n: int, device: str) -> Candidates:

@@ -94,15 +94,20 @@ class Loop:
         """Train to the end.
 
         Raises:
-            DataError: The loss is not finite.
+            DataError: The loss is not finite, or no validation value is.
         """
         self._resume()
         while not self._finished():
             self._epoch(len(self._history) + 1)
+        if self._best_epoch == 0:
+            raise DataError(
+                "no epoch gave a validation value that is a number",
+                next_step="look for missing values in the validation interactions, or set train.n_epochs to a number",
+            )
         if self._best:
             self._load(self._best)
         self._model.refresh()
-        value = self._history[self._best_epoch - 1].validation if self._history else None
+        value = self._history[self._best_epoch - 1].validation
         return Fitted(tuple(self._history), self._best_epoch, value)
 
     def _finished(self) -> bool:

@@ -231,6 +231,32 @@ def test_known_items_are_found_by_id_in_another_catalogue(name: str, world: Worl
     np.testing.assert_allclose(after, before, atol=1e-5)
 
 
+def test_predicted_ratings_are_ratings_for_anybody(name: str, world: World, unseen: World) -> None:
+    model = fitted(name, world.data())
+    for people in (world, unseen):
+        n_users, n_items = len(people.profiles), len(people.items)
+        user_rows, item_rows = (grid.reshape(-1) for grid in np.indices((n_users, n_items)))
+        if not model.predicts_ratings:
+            with pytest.raises(TypeError, match="ratings"):
+                model.predict_rating(
+                    people.profiles, people.histories, people.items, user_rows=user_rows, item_rows=item_rows
+                )
+            continue
+        whole = model.predict_rating(
+            people.profiles, people.histories, people.items, user_rows=user_rows, item_rows=item_rows
+        )
+        assert whole.shape == (n_users * n_items,) and whole.dtype == np.float32
+        assert (whole >= 1.0).all() and (whole <= 5.0).all()  # the range of the world's ratings
+        last = model.predict_rating(
+            people.profiles.rows(n_users - 1, n_users),
+            people.histories.rows(n_users - 1, n_users),
+            people.items,
+            user_rows=np.zeros(n_items, np.int64),
+            item_rows=np.arange(n_items),
+        )
+        np.testing.assert_allclose(last, whole[-n_items:], atol=1e-5)
+
+
 def test_nothing_known_but_histories_is_enough(name: str, world: World) -> None:
     """No embeddings, no profiles, no ratings, no times: every model still ranks."""
     items = Items.bare(world.items.ids)

@@ -171,6 +171,13 @@ def test_early_stopping_keeps_the_best_weights(
     assert weights(model) == validator.seen[best - 1]
 
 
+def test_validation_that_gives_no_number_says_so(world: SmallWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    validator = Scripted([float("nan")] * 5, "ndcg")
+    monkeypatch.setattr("recpipe.training.fitting.gather_held_out", lambda *args, **kwargs: validator)
+    with pytest.raises(DataError, match="no epoch gave"):
+        fit(create("deep", target="rating", max_epochs=5), world.data, FitContext(held_out=world.held_out))
+
+
 def test_diverging_training_says_so(world: SmallWorld) -> None:
     assert world.train.ratings is not None
     ratings = world.train.ratings.copy()
