@@ -99,5 +99,5 @@ class IterativeSettings(ModelSettings):
     checkpoint_seconds: Annotated[PositiveFloat, Execution()] = 60.0
     """Longest time between two checkpoints within an epoch; one is written after every epoch."""
 
-    validation_users: Annotated[PositiveInt, Field(ge=1)] = 5000
+    validation_users: PositiveInt = 5000
     """Most users that a validation ranks for, drawn at random."""

@@ -1,8 +1,7 @@
 """Holding out a part of the interactions where nobody did: `train` alone with `n_epochs: auto`.
 
-Each user's last events, or events at random. Profiles stay
-those made from all interactions: they are a little optimistic, which shifts the validation
-value but hardly the epoch at which it is best.
+Each user's last events, or events at random. Profiles stay those made from all interactions,
+so that the validation value is a little optimistic; the evaluation view's is not.
 """
 
 from __future__ import annotations
