@@ -15,8 +15,8 @@ Target = Literal["rating", "implicit"]
 class ModelSettings(Settings):
     """What is common to all models; `train.model` decides which class reads the section."""
 
-    model: str = "content"
-    """Name of the model."""
+    model: str = "auto"
+    """Name of the model; auto: the one that ranks held-out interactions best."""
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)
     """Name the fitted model is kept under, so that several live side by side; default: the model's name."""

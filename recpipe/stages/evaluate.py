@@ -65,9 +65,11 @@ def _run(settings: EvaluateStageSettings, context: StageContext) -> None:
         settings=settings.evaluate,
         device=context.device(),
     )
-    measurement = measurer.measure(_models(settings, context, data, test))
+    models = _models(settings, context, data, test)
+    measurement = measurer.measure(models)
     rows, differences = _rows(measurement, settings)
-    protocol = _protocol(context)
+    kept_as = settings.train.kept_as
+    protocol = {**_protocol(context), "trained": {kept_as: models[kept_as].settings.model}}
     with context.write(METRICS) as writer:
         writer.write(metrics_table(rows))
         writer.commit(**protocol, **measurement.counts, **_definitions())
@@ -178,14 +180,10 @@ def _definitions() -> dict[str, Any]:
 
 def describe_protocol(protocol: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """Return the split, the data and what was counted, as a line above the table."""
-    split = protocol["split"]
-    where = ", ".join(
-        f"{name.replace('_', ' ')} {value}" for name, value in split.items() if isinstance(value, str) and name != "by"
-    )
     return (
-        f"split by {split.get('by', 'files')}{f' ({where})' if where else ''}; data {protocol['data'][:12]}; "
-        f"all items ranked, those already taken left out; {counts['users']:,} users with {counts['test_items']:,} "
+        f"split: {protocol['split'].get('protocol', 'unknown')}; data {protocol['data'][:12]}; all items ranked, those already taken left out; {counts['users']:,} users with {counts['test_items']:,} "
         f"test items, {counts['cold_users']:,} of them new; {counts['cold_items']:,} new items"
+        + "".join(f"\n{name} is {model}" for name, model in protocol.get("trained", {}).items() if name != model)
     )
 
 
