@@ -181,8 +181,9 @@ def _definitions() -> dict[str, Any]:
 def describe_protocol(protocol: Mapping[str, Any], counts: Mapping[str, int]) -> str:
     """Return the split, the data and what was counted, as a line above the table."""
     return (
-        f"split: {protocol['split'].get('protocol', 'unknown')}; data {protocol['data'][:12]}; all items ranked, those already taken left out; {counts['users']:,} users with {counts['test_items']:,} "
-        f"test items, {counts['cold_users']:,} of them new; {counts['cold_items']:,} new items"
+        f"split: {protocol['split'].get('protocol', 'unknown')}\ndata {protocol['data'][:12]}; "
+        f"all items ranked, those already taken left out; {counts['users']:,} users with {counts['test_items']:,} test "
+        f"items, {counts['cold_users']:,} of them new; {counts['cold_items']:,} new items"
         + "".join(f"\n{name} is {model}" for name, model in protocol.get("trained", {}).items() if name != model)
     )
 

@@ -169,7 +169,12 @@ def shrink(folder: Path, *, max_bytes: int) -> int:
     """
     segments = []
     for path in folder.glob("*/*.parquet"):
-        state = path.stat()
+        if path.name.startswith(publish.TEMPORARY):  # the cache may be shared: somebody is writing this one
+            continue
+        try:
+            state = path.stat()
+        except FileNotFoundError:
+            continue  # removed by somebody else who makes room
         segments.append((state.st_mtime_ns, state.st_size, path))
     total = sum(size for _, size, _ in segments)
     removed = 0

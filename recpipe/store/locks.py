@@ -42,13 +42,15 @@ def hold(lock: Path, *, what: str, exclusive: bool, wait: bool = False) -> Itera
                 where=f"{lock}{f' (taken by {holder})' if holder else ''}",
                 next_step="wait for it to finish; a lock whose holder died is free at once",
             ) from None
+        os.ftruncate(descriptor, 0)  # whoever is named there is gone, or the lock would not be ours
         if exclusive:  # of several who share a lock, none can speak for the others
-            os.ftruncate(descriptor, 0)
             command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
             os.pwrite(descriptor, f"pid {os.getpid()}: {command}\n".encode(), 0)
-        yield
-        if exclusive:
-            os.ftruncate(descriptor, 0)
+        try:
+            yield
+        finally:
+            if exclusive:
+                os.ftruncate(descriptor, 0)
     finally:
         os.close(descriptor)
 

@@ -83,9 +83,10 @@ def remove_unnamed(root: Path, named: set[str]) -> list[Path]:
     Args:
         named: Names of folders (fingerprints) to keep besides the current one.
     """
-    if not (root / CURRENT).exists():
-        return []
-    current = json.loads((root / CURRENT).read_text(encoding="utf-8"))["folder"]
+    try:
+        current = json.loads((root / CURRENT).read_text(encoding="utf-8"))["folder"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return []  # none, or damaged: then nobody can say which is the current one
     removed = [path for path in root.iterdir() if path.is_dir() and path.name not in {current, *named}]
     for path in removed:
         shutil.rmtree(path)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 
+from recpipe import logs
 from recpipe.errors import DataError
 from recpipe.models.base import EpochRow
 from recpipe.models.iterative import IterativeModel
@@ -97,8 +98,11 @@ class Loop:
             DataError: The loss is not finite, or no validation value is.
         """
         self._resume()
-        while not self._finished():
-            self._epoch(len(self._history) + 1)
+        done = len(self._history)
+        with logs.progress(self._n_epochs, "training", "epochs", done=done) as progress:
+            while not self._finished():
+                self._epoch(len(self._history) + 1)
+                progress.advance(1)
         if self._best_epoch == 0:
             raise DataError(
                 "no epoch gave a validation value that is a number",
@@ -140,7 +144,7 @@ class Loop:
         self._keep_best(epoch, value)
         self._step, self._seconds = 0, 0.0
         self._loss_sum.zero_()
-        self._report(self._line(self._history[-1]))
+        logs.get().debug("%s", self._line(self._history[-1]))
         if self._checkpoint is not None:
             self._save()
 

@@ -42,8 +42,11 @@ def keep_night(layout: Layout, config: Config, plans: Sequence[Plan], outcomes: 
         for path in plan.outputs.values()
         if (manifest := read_manifest(path)) is not None
     }
+    made = {path for plan in plans for path in plan.outputs.values()}
     for artifact, view in KEPT:
-        _link(layout.path(artifact, view), folder)
+        path = layout.path(artifact, view)
+        if path in made:  # metrics of an earlier night are not those of one that skipped the evaluation
+            _link(path, folder)
     publish.write_json(
         folder / RUN_FILE,
         {

@@ -153,8 +153,7 @@ class Planner:
             return ResolvedInput(entry.artifact, table.outputs[artifact.name], table.fingerprint, "")
         path = self._read_paths.get(artifact.name) or self.layout.path(artifact, view)
         maker = producer(artifact)
-        flag = " --view evaluation" if view is View.EVALUATION and maker.views != (View.EVALUATION,) else ""
-        hint = f"run: recpipe {maker.command}{flag}{f' {entry.options}' if entry.options else ''}"
+        hint = f"run: recpipe {command_for(maker, view)}{f' {entry.options}' if entry.options else ''}"
         for plan in upstream:
             if plan.outputs.get(artifact.name) == path:
                 return ResolvedInput(entry.artifact, path, plan.fingerprint, hint)
@@ -178,6 +177,8 @@ class Planner:
         """Say whether an optional input is there, or will be, and was made with the same settings."""
         if any(found.path in plan.outputs.values() for plan in upstream):
             return True
+        if found.fingerprint is None:  # absent or damaged
+            return False
         made = read_manifest(found.path)
         return made is not None and made.settings == identity_of(settings)
 
@@ -232,6 +233,11 @@ class Planner:
             elif old.fingerprint != manifest.fingerprint:
                 reasons.extend(reason for reason in differences(old, manifest) if reason not in reasons)
         return (State.STALE, reasons) if reasons else (State.CURRENT, [])
+
+
+def command_for(stage: AnyStage, view: View) -> str:
+    """Return the command of a stage in a view, without `recpipe`."""
+    return stage.command + (" --view evaluation" if view is View.EVALUATION and stage.views != (view,) else "")
 
 
 def differences(old: Manifest, new: Manifest) -> list[str]:

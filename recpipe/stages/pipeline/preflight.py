@@ -8,8 +8,8 @@ from pathlib import Path
 
 from recpipe.errors import ConfigError, DataError, LockedError, RecpipeError, UnavailableError
 from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
-from recpipe.stages.base import Input
-from recpipe.stages.pipeline.plan import Plan, Planner, State
+from recpipe.stages.base import Input, select
+from recpipe.stages.pipeline.plan import Plan, Planner, State, command_for
 from recpipe.stages.pipeline.registry import AnyStage, producer
 from recpipe.stages.settings import Config
 from recpipe.store.layout import View
@@ -118,14 +118,14 @@ def stale_inputs(planner: Planner, plan: Plan) -> list[str]:
         return []
     plans: list[Plan] = []
     try:
-        for stage, view in _ancestors(plan):
+        for stage, view in _ancestors(planner, plan):
             plans.append(planner.plan(stage, view, tuple(plans)))
     except RecpipeError:
         return []  # only advice: what is really wrong, the stage itself will say
-    return [entry.stage.command for entry in plans if entry.state is not State.CURRENT]
+    return [command_for(entry.stage, entry.view) for entry in plans if entry.state is not State.CURRENT]
 
 
-def _ancestors(plan: Plan) -> list[tuple[AnyStage, View]]:
+def _ancestors(planner: Planner, plan: Plan) -> list[tuple[AnyStage, View]]:
     """Stages whose artifacts a plan reads, directly or not, each after those it reads."""
     found: dict[tuple[str, View], tuple[AnyStage, View]] = {}
 
@@ -142,8 +142,9 @@ def _ancestors(plan: Plan) -> list[tuple[AnyStage, View]]:
                 there = View.PRODUCTION
             key = (maker.name, there)
             if maker.name != reader and key not in found:
-                visit(maker.reads, there, maker.name)
+                settings = select(maker.settings, planner.config)
+                visit(maker.inputs(settings, planner.given, there), there, maker.name)
                 found[key] = (maker, there)
 
-    visit([entry for entry in plan.stage.reads if entry.artifact.name in plan.inputs], plan.view, plan.stage.name)
+    visit(plan.stage.inputs(plan.settings, plan.given, plan.view), plan.view, plan.stage.name)
     return list(found.values())
