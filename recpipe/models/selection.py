@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from recpipe.models.registry import find_model
+from recpipe.config import did_you_mean
+from recpipe.errors import ConfigError
+from recpipe.models.registry import find_model, model_names
 from recpipe.models.settings import ModelSettings
 
 AUTO = "auto"
@@ -33,7 +35,13 @@ def settings_for(name: str) -> type[ModelSettings]:
     Raises:
         ConfigError: No model has that name.
     """
-    return AutoSettings if name == AUTO else find_model(name).settings
+    if name == AUTO:
+        return AutoSettings
+    if name not in model_names():
+        raise ConfigError(
+            f"unknown model '{name}'", where="train.model", next_step=did_you_mean(name, [AUTO, *model_names()])
+        )
+    return find_model(name).settings
 
 
 def candidates_of(settings: ModelSettings) -> list[ModelSettings]:

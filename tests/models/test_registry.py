@@ -7,6 +7,7 @@ from recpipe.errors import ConfigError, DataError
 from recpipe.models.base import Items, TrainingData
 from recpipe.models.content import ContentSettings
 from recpipe.models.registry import find_model, model_names
+from recpipe.models.selection import candidates_of, settings_for
 from recpipe.models.settings import ModelSettings
 
 
@@ -17,7 +18,8 @@ def test_names_are_models_and_nothing_else() -> None:
 
 
 def test_default_model_exists() -> None:
-    assert find_model(ModelSettings().model).name == ModelSettings().model
+    settings = settings_for(ModelSettings().model)()
+    assert [candidate.model for candidate in candidates_of(settings)]
 
 
 @pytest.mark.parametrize(("typo", "meant"), [("populrity", "popularity"), ("contnet", "content")])

@@ -27,6 +27,7 @@ from recpipe.schemas import (
     USER_ID,
     USER_PROFILES,
     USERS,
+    Artifact,
 )
 from recpipe.stages.pipeline.events import Events, UserEvents, column_array
 from recpipe.store.arrow import vector_matrix
@@ -60,8 +61,8 @@ class Population:
         self.items = _read_items(paths)
         self.events = UserEvents(ArtifactReader(paths.interactions, INTERACTIONS), self.items.ids)
         self.as_of_us = self.events.as_of_us(paths.as_of) if self.events.has_timestamps or paths.as_of else None
-        self._embeddings = _aligned(paths.user_embeddings, self.users)
-        self._profiles = _profiles(paths.user_profiles, self.users)
+        self._embeddings = _aligned(paths.user_embeddings, USER_EMBEDDINGS, self.users)
+        self._profiles = _aligned(paths.user_profiles, USER_PROFILES, self.users)
 
     def block(self, start: int, stop: int, *, only: NDArray[np.bool_] | None = None) -> tuple[Profiles, Histories]:
         """Return users `start` to `stop` of the users table.
@@ -69,7 +70,7 @@ class Population:
         Args:
             only: bool (stop - start,): which of them; None: all.
         """
-        table = self._rows(self.users, start, stop, only, None)
+        table = self._rows(self.users, start, stop, only, [USER_ID.name])
         ids = column_array(table, USER_ID.name)
         profiles = Profiles.bare(ids)
         embeddings, embedded = profiles.embeddings, profiles.embedded
@@ -94,7 +95,6 @@ class Population:
                 features=features,
                 segments=segments,
                 centres=centres,
-                attributes=table,
             ),
             histories,
         )
@@ -113,7 +113,7 @@ class Population:
         )
 
     def _rows(
-        self, reader: ArtifactReader, start: int, stop: int, only: NDArray[np.bool_] | None, columns: list[str] | None
+        self, reader: ArtifactReader, start: int, stop: int, only: NDArray[np.bool_] | None, columns: list[str]
     ) -> pa.Table:
         table = reader.row_range(start, stop, columns)
         return table if only is None else table.filter(pa.array(only))
@@ -138,7 +138,9 @@ class Population:
 
 
 def _read_items(paths: PopulationPaths) -> Items:
-    table = ArtifactReader(paths.items, ITEMS).table()
+    # not the texts and attributes: no model asks for them, and they are most of the table
+    reader = ArtifactReader(paths.items, ITEMS)
+    table = reader.table([column.name for column in (ITEM_ID, TITLE) if reader.has(column)])
     ids = column_array(table, ITEM_ID.name)
     titles = column_array(table, TITLE.name) if TITLE.name in table.column_names else None
     bare = Items.bare(ids)
@@ -148,21 +150,13 @@ def _read_items(paths: PopulationPaths) -> Items:
         vectors = reader.table()
         _require_same(vectors, ids, reader)
         embeddings, embedded = vector_matrix(vectors.column(EMBEDDING.name))
-    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles, attributes=table)
+    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles)
 
 
-def _aligned(path: Path | None, users: ArtifactReader) -> ArtifactReader | None:
+def _aligned(path: Path | None, artifact: Artifact, users: ArtifactReader) -> ArtifactReader | None:
     if path is None:
         return None
-    reader = ArtifactReader(path, USER_EMBEDDINGS)
-    _require_rows(reader, users)
-    return reader
-
-
-def _profiles(path: Path | None, users: ArtifactReader) -> ArtifactReader | None:
-    if path is None:
-        return None
-    reader = ArtifactReader(path, USER_PROFILES)
+    reader = ArtifactReader(path, artifact)
     _require_rows(reader, users)
     return reader
 

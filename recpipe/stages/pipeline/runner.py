@@ -12,6 +12,7 @@ from pathlib import Path
 from recpipe import logs
 from recpipe.errors import DataError
 from recpipe.executors import local
+from recpipe.schemas import Scope
 from recpipe.stages.pipeline import preflight
 from recpipe.stages.pipeline.context import StageContext
 from recpipe.stages.pipeline.plan import Plan, Planner, State
@@ -77,7 +78,9 @@ def _run_one(planner: Planner, plan: Plan, *, force: bool, wait: bool) -> Outcom
         for entry in plan.inputs.values():
             if entry.path not in plan.outputs.values():
                 lock = locks.output_lock(planner.layout.locks, entry.path)
-                stack.enter_context(locks.hold(lock, what=str(entry.path), exclusive=False, wait=wait))
+                # a table's lock is held alone for the moment of looking whether the table is current
+                brief = wait or entry.artifact.scope is Scope.TABLE
+                stack.enter_context(locks.hold(lock, what=str(entry.path), exclusive=False, wait=brief))
         # the same work for another view or --output has the same parts
         stack.enter_context(
             locks.hold(
