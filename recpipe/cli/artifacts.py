@@ -19,6 +19,8 @@ def open_artifact(config: Config, artifact: Artifact, view: View) -> ArtifactRea
 
     path = Layout(config.workdir).path(artifact, view)
     if not path.exists():
-        step = f"run: recpipe {'run' if artifact.scope is Scope.TABLE else producer(artifact).command}"
+        maker = producer(artifact)
+        flag = " --view evaluation" if view is View.EVALUATION and maker.views != (View.EVALUATION,) else ""
+        step = "run: recpipe run" if artifact.scope is Scope.TABLE else f"run: recpipe {maker.command}{flag}"
         raise MissingInputError(f"{artifact.name} missing", where=str(path), next_step=step)
     return ArtifactReader(path, artifact)

@@ -39,18 +39,23 @@ def command(
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
-    click.echo(f"{'stage':<14} {'state':<11} {'rows':>10}  {'made':<20} why")
+    click.echo(f"{'stage':<14} {'view':<10} {'state':<11} {'rows':>10}  {'made':<20} why")
     for row in rows:
         count = "" if row["rows"] is None else f"{row['rows']:,}"
         why = "; ".join(row["reasons"])
-        click.echo(f"{row['stage']:<14} {row['state']:<11} {count:>10}  {row['made'] or '':<20} {why}".rstrip())
+        made = row["made"] or ""
+        click.echo(f"{row['stage']:<14} {row['view']:<10} {row['state']:<11} {count:>10}  {made:<20} {why}".rstrip())
 
 
 def _row(plan: Plan) -> dict[str, Any]:
+    from recpipe.errors import DataError
     from recpipe.store.manifest import read_manifest
 
     first = next(iter(plan.outputs.values()))
-    manifest = read_manifest(first)
+    try:
+        manifest = read_manifest(first)
+    except DataError:
+        manifest = None  # damaged: the plan's reasons say so
     return {
         "stage": plan.stage.command,
         "view": plan.view.value,

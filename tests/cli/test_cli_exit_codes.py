@@ -253,12 +253,10 @@ def test_embeddings_of_other_items_exit_3(finished: Path, world: World, run_cli,
     assert "run: recpipe embed-items" in result.stderr
 
 
-def test_a_damaged_artifact_exits_3_and_names_it(finished: Path, world: World, run_cli):
-    path = finished / "user_embeddings.parquet"
-    path.write_bytes(path.read_bytes()[:1000])
-    result = run_cli("cluster", "-c", world.config, expect=3)
-    assert str(path.relative_to(finished.parent)) in result.stderr
-    assert "next:" in result.stderr
+def test_a_damaged_artifact_named_on_the_command_line_exits_3(finished: Path, world: World, run_cli):
+    Path("other.parquet").write_bytes((finished / "user_embeddings.parquet").read_bytes()[:1000])
+    result = run_cli("cluster", "-c", world.config, "--user-embeddings", "other.parquet", expect=3)
+    assert "other.parquet" in result.stderr and "next:" in result.stderr
 
 
 # 4 -----------------------------------------------------------------------------------------
@@ -276,19 +274,59 @@ def test_missing_tables_exit_4(run_cli, tmp_path: Path, monkeypatch):
     assert not Path("work/item_embeddings.parquet").exists()
 
 
+@pytest.mark.parametrize("view", ["production", "evaluation"])
+def test_a_damaged_artifact_is_as_good_as_missing(view: str, finished: Path, world: World, run_cli):
+    folder = finished / "evaluation" if view == "evaluation" else finished
+    path = folder / "user_embeddings.parquet"
+    path.write_bytes(path.read_bytes()[:1000])
+    result = run_cli("cluster", "-c", world.config, "--view", view, expect=4)
+    assert "user_embeddings missing" in result.stderr
+    assert str(path.relative_to(finished.parent)) in result.stderr
+    flag = " --view evaluation" if view == "evaluation" else ""
+    assert f"next:  run: recpipe embed-users{flag}\n" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "item_embeddings.parquet",
+        "recommendations.parquet",
+        "models/content/current.json",
+        "evaluation/train_interactions.parquet",
+        "evaluation/metrics.parquet",
+        "evaluation/models/content/model_choice.parquet",
+        "tables/users.parquet",
+    ],
+)
+def test_run_makes_a_damaged_artifact_again(name: str, finished: Path, world: World, run_cli):
+    path = finished / name
+    whole = path.read_bytes()
+    path.write_bytes(whole[: len(whole) // 2])
+    states = {row["state"] for row in json.loads(run_cli("status", "-c", world.config, "--json").stdout)}
+    assert "stale" in states
+    run_cli("run", "-c", world.config)
+    assert run_cli("run", "-c", world.config).stdout == "up to date: work\n"
+    assert len(path.read_bytes()) > len(whole) // 2
+
+
 @pytest.mark.parametrize(
     ("words", "step"),
     [
+        (("metrics",), "run: recpipe evaluate"),
+        (("compare", "content", "popularity"), "run: recpipe evaluate"),
+        (("evaluate",), "run: recpipe split"),
         (("segments",), "run: recpipe cluster"),
+        (("segments", "--view", "evaluation"), "run: recpipe cluster --view evaluation"),
         (("recommend", "u01"), "run: recpipe score"),
         (("import", "movielens", "nowhere", "--to", "out"), "ml-latest"),
     ],
 )
 def test_commands_that_show_name_what_makes_what_is_missing(
-    words: tuple[str, ...], step: str, run_cli, tmp_path, monkeypatch
+    words: tuple[str, ...], step: str, world: World, run_cli, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
-    result = run_cli(*words, expect=4)
+    given = () if words[0] == "import" else ("-c", world.config)
+    result = run_cli(*words, *given, expect=4)
     assert step in result.stderr
     assert result.stdout == ""
 

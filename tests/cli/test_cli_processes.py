@@ -65,7 +65,7 @@ def test_run_and_stages_refuse_each_other(world: World, run_cli, tmp_path: Path,
         for words in (("score", "--force"), ("run",)):
             result = run_cli(*words, "-c", world.config, expect=6)
             assert "work directory work is in use by another run" in result.stderr
-            assert str(lock.relative_to(tmp_path)) in result.stderr and "last taken by pid" in result.stderr
+            assert str(lock.relative_to(tmp_path)) in result.stderr and "taken by pid" in result.stderr
         for words in (("status",), ("segments",), ("recommend", "u01"), ("run", "--dry-run")):
             run_cli(*words, "-c", world.config)  # readers are never locked out
     with locks.hold(lock, what="work", exclusive=False):  # as another stage does

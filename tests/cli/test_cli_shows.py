@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import yaml
 from conftest import World
-from runs import CHAIN, copy_of_finished, copy_world, digests, write_csv
+from runs import CHAIN, EVALUATION_CHAIN, copy_of_finished, copy_world, digests, write_csv
 
 
 @pytest.fixture
@@ -98,8 +98,9 @@ def test_segments_prints_all_of_them(finished: Path, world: World, run_cli):
     for row in rows:
         assert row["label"] and row["label"] in text
     assert len({row["label"] for row in rows}) == len(rows), "two segments have one label"
-    result = run_cli("segments", "-c", world.config, "--view", "evaluation", expect=4)
-    assert "recpipe cluster" in result.stderr
+    evaluated = json.loads(run_cli("segments", "-c", world.config, "--view", "evaluation", "--json").stdout)
+    assert sum(row["size"] for row in evaluated) == 40
+    assert evaluated != rows
 
 
 def test_recommend_prints_profile_history_and_titles(finished: Path, world: World, run_cli):
@@ -214,17 +215,22 @@ def test_json_log_lines_parse_and_stdout_has_none(world: World, run_cli, tmp_pat
     warnings = [entry for entry in entries if entry["level"] == "warning"]
     assert any("1 bad rows left out of items (duplicate_id: 1)" in entry["message"] for entry in warnings)
     table = result.stdout.splitlines()
-    assert table[0].split() == ["stage", "seconds", "peak", "MiB", "rows"]
+    assert table[0].split() == ["stage", "view", "seconds", "peak", "MiB", "rows"]
+    ran = [tuple(line.split()[:2]) for line in table[1 : table.index("")]]
+    assert [stage for stage, view in ran if view == "evaluation"] == list(EVALUATION_CHAIN)
+    assert [stage for stage, view in ran if view == "production" and stage in CHAIN] == list(CHAIN)
     assert not any("{" in line or "done" in line for line in table)
 
 
 def test_a_quiet_night_says_little(finished: Path, world: World, run_cli):
     result = run_cli("run", "-c", world.config)
-    assert len(result.stderr.splitlines()) <= 5
+    assert len(result.stderr.splitlines()) <= len(CHAIN) + len(EVALUATION_CHAIN)
+    assert all(line.endswith(": up to date") for line in result.stderr.splitlines())
     assert len(result.stdout.splitlines()) == 1
 
 
 def test_shown_results_come_without_log(finished: Path, world: World, run_cli):
-    for words in (("status",), ("segments",), ("recommend", "u01"), ("config",), ("run", "--dry-run")):
+    shown = (("status",), ("segments",), ("recommend", "u01"), ("config",), ("run", "--dry-run"), ("metrics",))
+    for words in (*shown, ("compare", "content", "popularity")):
         result = run_cli(*words, "-c", world.config)
         assert result.stdout and result.stderr == "", words

@@ -8,7 +8,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import World
-from runs import CHAIN, assert_same_artifact, copy_of_finished, manifest_of
+from runs import CHAIN, EVALUATION_CHAIN, assert_same_artifact, copy_of_finished, manifest_of
 
 RESULTS = (
     "item_embeddings.parquet",
@@ -95,11 +95,17 @@ def test_out_of_order_names_the_command_to_run(
 
 
 def test_evaluation_view_out_of_order_names_split(world: World, run_cli, tmp_path: Path, monkeypatch):
-    copy_of_finished(world, tmp_path)
     monkeypatch.chdir(tmp_path)
-    result = run_cli("embed-users", "-c", world.config, "--view", "evaluation", expect=4)
-    assert "train_interactions missing" in result.stderr or "interactions missing" in result.stderr
-    assert "run: recpipe split" in result.stderr
+    run_cli("run", "-c", world.config, "--skip-evaluation")
+    steps = []
+    for command in (*EVALUATION_CHAIN[1:], "score"):
+        words = () if command == "evaluate" else ("--view", "evaluation")
+        result = run_cli(command, "-c", world.config, *words, expect=4)
+        assert " missing" in result.stderr and result.stdout == ""
+        steps.append(result.stderr.split("next:  run: recpipe ")[1].strip())
+    made = ["split", *(f"{command} --view evaluation" for command in ("embed-users", "train"))]
+    assert set(steps) <= {*made, "split"} and steps[0] == "split" and steps[-1] == "train --view evaluation"
+    assert not Path("work/evaluation/metrics.parquet").exists()
 
 
 def test_relative_paths_start_at_dash_c(world: World, run_cli, tmp_path: Path, monkeypatch, tiny_encoder: Path):

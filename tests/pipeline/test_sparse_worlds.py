@@ -232,7 +232,9 @@ def test_history_text_without_titles_is_refused(small: Path, run_cli):
 def test_no_ratings_and_no_times(small: Path, run_cli):
     _small_tables()
     write_csv(Path("interactions.csv"), "user_id,item_id", "007,001", "7,1", "1e3,1.0")
-    run_cli("run", "-c", small)
+    result = run_cli("run", "-c", small, expect=3)  # one each: nothing can be held out
+    assert "the split leaves nothing for validation and test" in result.stderr
+    run_cli("run", "-c", small, "--skip-evaluation", "--set", "train.model=content")
     features = set(pq.read_table("work/profile_features.parquet").column("kind").to_pylist())
     assert not features & {"rating", "hour", "weekday", "recency"}
     assert set(_lists()) == {"007", "7", "1e3", "mute", "0.50", "reader"}
@@ -265,7 +267,7 @@ def test_columns_of_other_names_and_formats(small: Path, run_cli, tmp_path: Path
         },
     }
     small.write_text(yaml.safe_dump(settings), encoding="utf-8")
-    run_cli("run", "-c", small)
+    run_cli("run", "-c", small, "--skip-evaluation", "--set", "train.model=content")
     lists = {user: {row["item_id"] for row in rows} for user, rows in _lists().items()}
     assert lists == {"1": {"b", "c"}, "2": {"a", "c"}}
     assert pq.read_table("work/tables/users.parquet").column("text").to_pylist() == ["space robot. war", "love"]

@@ -12,6 +12,7 @@ import pytest
 from conftest import World
 from runs import (
     CHAIN,
+    EVALUATION_CHAIN,
     assert_same_artifact,
     copy_of_finished,
     copy_world,
@@ -39,10 +40,10 @@ def finished(world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> P
     return copy_of_finished(world, tmp_path)
 
 
-def _stale(run_cli, *words: object) -> list[str]:
-    """Names of the stages that `status` calls anything but up to date, source tables included."""
+def _stale(run_cli, view: str, *words: object) -> list[str]:
+    """Names of the stages of a view that `status` calls anything but up to date, source tables included."""
     rows = json.loads(run_cli("status", "--json", *words).stdout)
-    return [row["stage"] for row in rows if row["state"] != "up to date"]
+    return [row["stage"] for row in rows if row["state"] != "up to date" and row["view"] == view]
 
 
 def test_second_run_is_up_to_date_and_outputs_get_a_new_time(finished: Path, world: World, run_cli):
@@ -64,39 +65,47 @@ def test_every_command_says_up_to_date(command: str, finished: Path, world: Worl
 
 
 @pytest.mark.parametrize(
-    ("setting", "stale"),
+    ("setting", "stale", "evaluation"),
     [
-        ("score.top_n=3", ["score"]),
-        ("score.exclude_seen=false", ["score"]),
-        ("train.positive_from=4", ["train", "score"]),
-        ("cluster.n_clusters=4", ["cluster", "train", "score"]),
-        ("cluster.label_terms=2", ["cluster", "train", "score"]),
-        ("users.profile_weight=0.9", ["embed-users", "cluster", "train", "score"]),
-        ("encoder.item_text=[title]", list(CHAIN)),
+        ("score.top_n=3", ["score"], []),
+        ("score.exclude_seen=false", ["score"], []),
+        ("train.positive_from=4", ["train", "score"], ["train", "evaluate"]),
+        ("cluster.n_clusters=4", ["cluster", "train", "score"], ["cluster", "train", "evaluate"]),
+        ("cluster.label_terms=2", ["cluster", "train", "score"], ["cluster", "train", "evaluate"]),
+        ("users.profile_weight=0.9", list(CHAIN[1:]), list(EVALUATION_CHAIN[1:])),
+        ("encoder.item_text=[title]", list(CHAIN), list(EVALUATION_CHAIN[1:])),
+        ("evaluate.k=[5]", [], ["evaluate"]),
+        ("evaluate.n_bootstrap=200", [], ["evaluate"]),
+        # held-out interactions say which model or how many epochs, so production depends on them through train
+        ("split.test_share=0.2", ["train", "score"], list(EVALUATION_CHAIN)),
         # execution, not content
-        ("encoder.batch_tokens=64", []),
-        ("score.block_users=7", []),
-        ("executor.workers=2", []),
-        ("device=auto", []),
-        # of the other view
-        ("split.test_share=0.2", []),
+        ("encoder.batch_tokens=64", [], []),
+        ("score.block_users=7", [], []),
+        ("evaluate.block_users=7", [], []),
+        ("executor.workers=2", [], []),
+        ("device=auto", [], []),
+        ("keep_runs=2", [], []),
     ],
 )
 def test_a_setting_makes_stale_what_depends_on_it(
-    setting: str, stale: list[str], finished: Path, world: World, run_cli
+    setting: str, stale: list[str], evaluation: list[str], finished: Path, world: World, run_cli
 ):
-    assert _stale(run_cli, "-c", world.config, "--set", setting) == stale
+    words = ("-c", world.config, "--set", setting)
+    assert _stale(run_cli, "production", *words) == stale
+    assert _stale(run_cli, "evaluation", *words) == evaluation
 
 
 def test_a_changed_setting_runs_its_stages_and_no_other(finished: Path, world: World, run_cli):
-    before = digests(finished, "*.parquet")
+    patterns = ("*.parquet", "evaluation/**/*.parquet")
+    before = {name: digest for pattern in patterns for name, digest in digests(finished, pattern).items()}
     result = run_cli("run", "-c", world.config, "--set", "score.top_n=3")
-    after = digests(finished, "*.parquet")
+    after = {name: digest for pattern in patterns for name, digest in digests(finished, pattern).items()}
     assert {name for name in after if after[name] != before[name]} == {"recommendations.parquet"}
     assert "score: done" in result.stderr and "train: up to date" in result.stderr
     assert pq.read_metadata(finished / "recommendations.parquet").num_rows == 40 * 3
-    table = {line.split()[0]: line for line in result.stdout.splitlines()}
-    assert "up to date" in table["cluster"] and "up to date" not in table["score"]
+    table = {tuple(line.split()[:2]): line for line in result.stdout.splitlines()}
+    assert "up to date" in table["cluster", "production"] and "up to date" in table["cluster", "evaluation"]
+    assert "up to date" not in table["score", "production"]
     assert len(table) == len(result.stdout.splitlines()), "a stage is listed twice"
 
 
