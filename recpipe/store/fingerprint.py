@@ -55,7 +55,7 @@ class FileDigests:
 def _load(memory: Path) -> dict[str, list[Any]]:
     try:
         content = json.loads(memory.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+    except (OSError, ValueError):
         content = None  # only a cache: without it the files are hashed again
     if not isinstance(content, dict):
         return {}

@@ -87,7 +87,7 @@ def test_a_killed_worker_is_an_error_not_a_hang(tmp_path: Path) -> None:
     assert "finished parts are kept" in str(caught.value.next_step)
     assert caught.value.exit_code == 1
     assert time.monotonic() - started < 30
-    assert not (tmp_path / "x-000003.parquet").exists()
+    assert not (tmp_path / "x-000003-9-10.parquet").exists()
 
 
 @pytest.mark.parametrize("workers", [1, 2])
@@ -133,7 +133,7 @@ def test_workers_of_a_killed_run_end_with_it(tmp_path: Path) -> None:
     paths = [str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(paths)}
     with subprocess.Popen([sys.executable, str(script), str(tmp_path)], env=environment) as process:
-        wait_until(lambda: (tmp_path / "x-000001.parquet").exists())
+        wait_until(lambda: (tmp_path / "x-000001-3-6.parquet").exists())
         pids = [int(line) for line in (tmp_path / "pids").read_text().split()]
         assert any(is_alive(pid) for pid in pids)
         process.send_signal(signal.SIGKILL)

@@ -5,20 +5,25 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
 import pytest
 from conftest import World
 
-from recpipe.errors import ConfigError, MissingInputError
-from recpipe.schemas import INTERACTIONS
-from recpipe.stages.pipeline.chain import plan_chain
-from recpipe.stages.pipeline.plan import Plan, Planner, State, differences
+from recpipe.errors import ConfigError, DataError, MissingInputError
+from recpipe.schemas import INTERACTIONS, MODEL_CHOICE
+from recpipe.stages.pipeline.chain import evaluation_stages, plan_chain
+from recpipe.stages.pipeline.plan import Plan, Planner, State, differences, published
 from recpipe.stages.pipeline.registry import stage_named
 from recpipe.stages.settings import load
+from recpipe.store.artifacts import ArtifactWriter
 from recpipe.store.layout import View
 from recpipe.store.manifest import Manifest
+from recpipe.store.model_folders import publish_model
 
 TABLES = {"users", "items", "interactions"}
-ALL = TABLES | {"embed_items", "embed_users", "cluster", "train", "score"}
+PRODUCTION = TABLES | {"embed_items", "embed_users", "cluster", "train", "score"}
+EVALUATION = {f"evaluation/{name}" for name in ("split", "embed_users", "cluster", "train", "evaluate")}
+ALL = PRODUCTION | EVALUATION
 
 
 @pytest.fixture(autouse=True)
@@ -31,7 +36,15 @@ def planner(config: Path, *overrides: str) -> Planner:
 
 
 def chain(config: Path, *overrides: str) -> dict[str, Plan]:
-    return {plan.stage.name: plan for plan in plan_chain(planner(config, *overrides))}
+    """The plans of the whole chain, by stage; those of the evaluation view as `evaluation/train`."""
+    return {
+        plan.stage.name if plan.view is View.PRODUCTION else f"evaluation/{plan.stage.name}": plan
+        for plan in plan_chain(planner(config, *overrides))
+    }
+
+
+def in_both_views(*stages: str) -> set[str]:
+    return {*stages, *(f"evaluation/{stage}" for stage in stages)}
 
 
 def changed(before: dict[str, Plan], after: dict[str, Plan]) -> set[str]:
@@ -47,10 +60,19 @@ class TestFingerprints:
             ("executor.workers=2", set()),
             ("encoder.batch_tokens=99", set()),
             ("cache.dir=kept", set()),
+            ("keep_runs=2", set()),
+            ("cache.max_gb=null", set()),
+            ("evaluate.block_users=7", set()),
             ("score.top_n=3", {"score"}),
-            ("cluster.n_clusters=2", {"cluster", "train", "score"}),
-            ("encoder.max_length=16", ALL - TABLES),
-            ("users.profile_weight=0.9", {"embed_users", "cluster", "train", "score"}),
+            ("evaluate.k=[5]", {"evaluation/evaluate"}),
+            # the production model is fitted as validation chose
+            ("split.test_share=0.3", EVALUATION | {"train", "score"}),
+            ("cluster.n_clusters=2", in_both_views("cluster", "train") | {"score", "evaluation/evaluate"}),
+            ("encoder.max_length=16", ALL - TABLES - {"evaluation/split"}),
+            (
+                "users.profile_weight=0.9",
+                in_both_views("embed_users", "cluster", "train") | {"score", "evaluation/evaluate"},
+            ),
             ("data.max_bad_rows=7", ALL),
         ],
     )
@@ -78,7 +100,7 @@ class TestFingerprints:
         weights = bytearray((copy / "model.safetensors").read_bytes())
         weights[-1] ^= 1
         (copy / "model.safetensors").write_bytes(weights)
-        assert changed(before, chain(world.config, model)) == ALL - TABLES
+        assert changed(before, chain(world.config, model)) == ALL - TABLES - {"evaluation/split"}
 
     @pytest.mark.parametrize("change", ["version", "schema"])
     def test_change_with_the_version_of_stage_and_schema(self, world: World, change: str) -> None:
@@ -98,8 +120,27 @@ class TestChain:
         plans = chain(world.config)
         assert {plan.state for plan in plans.values()} == {State.STALE}
         assert plans["score"].reasons == ["no recommendations yet"]
-        assert list(plans)[-1] == "score"
+        assert plans["train"].inputs["model_choice"].fingerprint == plans["evaluation/train"].fingerprint
         assert not Path("work", "tables").exists()
+
+    def test_item_embeddings_then_evaluation_then_production(self, world: World) -> None:
+        order = [name for name in chain(world.config) if name not in TABLES]
+        assert order[0] == "embed_items"
+        assert set(order[1:6]) == EVALUATION
+        assert order[1] == "evaluation/split"
+        assert order[5] == "evaluation/evaluate"
+        assert order[6:] == ["embed_users", "cluster", "train", "score"]
+
+    def test_what_evaluation_needs_and_nothing_else(self) -> None:
+        names = [stage.name for stage in evaluation_stages()]
+        assert names == ["split", "embed_users", "cluster", "train", "evaluate"]
+
+    def test_without_evaluation(self, world: World) -> None:
+        plans = plan_chain(planner(world.config), skip_evaluation=True)
+        assert {plan.stage.name for plan in plans} == PRODUCTION
+        assert {plan.view for plan in plans} == {View.PRODUCTION}
+        (train,) = [plan for plan in plans if plan.stage.name == "train"]
+        assert "model_choice" not in train.inputs
 
     def test_a_missing_source_file_ends_it(self, world: World) -> None:
         with pytest.raises(MissingInputError, match=r"none\.csv"):
@@ -129,7 +170,6 @@ class TestOneStage:
         assert [table.stage.name for table in plan.tables] == ["users", "items", "interactions"]
 
     def test_files_of_another_program_count_by_their_content(self, world: World, tmp_path: Path) -> None:
-        import pyarrow as pa
         import pyarrow.parquet as pq
 
         path = tmp_path / "theirs.parquet"
@@ -155,6 +195,82 @@ class TestOneStage:
         written = {"segments", "segment_space", "profile_features"}
         assert set(fit.outputs) - set(assign.outputs) == written
         assert set(assign.inputs) - set(fit.inputs) == written
+
+
+class TestDamage:
+    """What recpipe wrote itself and cannot read any more is made again."""
+
+    def test_an_output_is_stale(self, world: World) -> None:
+        damaged(Path("work/item_embeddings.parquet"))
+        plan = planner(world.config).plan(stage_named("embed_items"), View.PRODUCTION)
+        assert (plan.state, plan.reasons) == (State.STALE, ["item_embeddings cannot be read"])
+
+    def test_an_input_is_missing(self, world: World) -> None:
+        damaged(Path("work/user_embeddings.parquet"))
+        plan = planner(world.config).plan(stage_named("cluster"), View.PRODUCTION)
+        assert (plan.state, plan.reasons) == (State.BLOCKED, ["user_embeddings missing"])
+
+    def test_an_optional_input_is_not_read(self, world: World) -> None:
+        damaged(Path("work/evaluation/models/content/model_choice.parquet"))
+        plan = planner(world.config).plan(stage_named("train"), View.PRODUCTION)
+        assert "model_choice" not in plan.inputs
+
+    def test_an_input_that_was_named_is_an_error(self, world: World, tmp_path: Path) -> None:
+        theirs = damaged(tmp_path / "theirs.parquet")
+        found = Planner(load(world.config), read_paths={"user_embeddings": theirs})
+        with pytest.raises(DataError, match="not a readable artifact"):
+            found.plan(stage_named("cluster"), View.PRODUCTION)
+
+    def test_a_model_whose_folder_is_gone_is_no_model(self, world: World) -> None:
+        root = Path("work/models/content")
+        found = planner(world.config)
+        plan = found.plan(stage_named("train"), View.PRODUCTION)
+        folder = publish_model(root, replace(plan.manifest, artifact="model"), lambda folder: None)
+        assert found.plan(stage_named("score"), View.PRODUCTION).inputs["model"].fingerprint == plan.fingerprint
+        folder.rmdir()
+        assert found.plan(stage_named("score"), View.PRODUCTION).inputs["model"].fingerprint is None
+
+
+def damaged(path: Path) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(b"PAR1 no more")
+    return path
+
+
+class TestOptionalInput:
+    """A choice of hyper-parameters belongs to the search it came from."""
+
+    @pytest.fixture
+    def choice(self, world: World) -> str:
+        found = planner(world.config)
+        plan = found.plan(stage_named("train"), View.EVALUATION)
+        with ArtifactWriter(plan.outputs["model_choice"], MODEL_CHOICE, published(plan, MODEL_CHOICE)) as writer:
+            writer.write(pa.table({"setting": ["n_epochs"], "value": ["3"]}))
+            return writer.commit().fingerprint
+
+    def test_belongs_where_the_settings_are_equal(self, world: World, choice: str) -> None:
+        plan = planner(world.config, "score.top_n=3").plan(stage_named("train"), View.PRODUCTION)
+        assert plan.inputs["model_choice"].fingerprint == choice
+        assert plan.manifest.inputs["model_choice"] == choice
+
+    @pytest.mark.parametrize("override", ["train.positive_from=4", "seed=7", "as_of=2021-01-01"])
+    def test_belongs_to_no_other_search(self, world: World, choice: str, override: str) -> None:
+        plan = planner(world.config, override).plan(stage_named("train"), View.PRODUCTION)
+        assert "model_choice" not in plan.inputs
+        assert "model_choice" not in plan.manifest.inputs
+
+    def test_absent_it_blocks_nothing(self, world: World) -> None:
+        plan = planner(world.config).plan(stage_named("train"), View.PRODUCTION)
+        assert not any("model_choice" in reason for reason in plan.reasons)
+
+    def test_the_view_that_makes_it_does_not_read_it(self, world: World, choice: str) -> None:
+        plan = planner(world.config).plan(stage_named("train"), View.EVALUATION)
+        assert set(plan.outputs) == {"model", "model_choice"}
+        assert "model_choice" not in plan.inputs
+        assert "validation_interactions" in plan.inputs
+        production = planner(world.config).plan(stage_named("train"), View.PRODUCTION)
+        assert set(production.outputs) == {"model"}
+        assert "validation_interactions" not in production.inputs
 
 
 class TestEvaluationView:

@@ -17,11 +17,21 @@ def test_every_stage_comes_after_those_it_reads_from() -> None:
                 assert position[entry.artifact.name] < number, f"{stage.name} reads {entry.artifact.name}"
 
 
-def test_the_five_stages_are_found() -> None:
+def test_the_stages_are_found_in_order() -> None:
     names = [stage.name for stage in stages()]
-    assert {"embed_items", "embed_users", "cluster", "train", "score", "split"} <= set(names)
     assert len(set(names)) == len(names)
-    assert names.index("embed_items") < names.index("embed_users") < names.index("cluster") < names.index("score")
+    chains = (
+        ("embed_items", "embed_users", "cluster", "train", "score"),
+        ("split", "embed_users", "train", "evaluate"),
+    )
+    for chain in chains:
+        assert sorted(chain, key=names.index) == list(chain)
+
+
+def test_a_view_that_is_read_or_written_is_one_the_stage_has() -> None:
+    for stage in stages():
+        for entry in (*stage.reads, *stage.writes):
+            assert set(entry.views) & set(stage.views), f"{stage.name}: {entry.artifact.name}"
 
 
 def test_every_artifact_has_one_producer() -> None:
@@ -29,8 +39,10 @@ def test_every_artifact_has_one_producer() -> None:
     for stage in (*TABLE_STAGES.values(), *stages()):
         for output in stage.writes:
             writers[output.artifact.name].append(stage.name)
-    # tags are only imported, item vectors are a file of the model
-    assert {name for name, found in writers.items() if len(found) != 1} <= {"tags", "item_vectors"}
+    # tags are only imported, a model's folder is written by whoever writes the model
+    inside = {artifact.name for artifact in ARTIFACTS.values() if artifact.scope is Scope.MODEL}
+    assert inside == {"item_vectors", "training_history"}
+    assert {name for name, found in writers.items() if len(found) != 1} == {"tags", *inside}
     assert producer(ARTIFACTS["segments"]) is stage_named("cluster")
     assert producer(USERS) is TABLE_STAGES["users"]
 

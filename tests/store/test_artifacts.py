@@ -149,11 +149,14 @@ class TestPublication:
         assert process.exitcode == -signal.SIGKILL
         assert ArtifactReader(path, EVENTS).rows == 1
         assert len(leftovers(tmp_path)) == 1
-        (tmp_path / ".tmp-1-other.parquet").touch()
+        # of another file whose name ends in this one's
+        other = ".tmp-1-0123abcd-popular-events.parquet"
+        (tmp_path / other).touch()
+        (tmp_path / ".tmp-notes").touch()
         publish.sweep(tmp_path, path.name)
-        assert leftovers(tmp_path) == [".tmp-1-other.parquet"]
+        assert sorted(leftovers(tmp_path)) == [other, ".tmp-notes"]
         publish.sweep(tmp_path)
-        assert leftovers(tmp_path) == []
+        assert leftovers(tmp_path) == [".tmp-notes"]
         assert path.exists()
 
 
@@ -190,6 +193,7 @@ class TestCheck:
             "title": ["X", None, "Z"],
             "score": pa.array([1, 2, 3], pa.float32()),
             "source": ["content"] * 3,
+            "predicted_rating": pa.array([4.5, None, None], pa.float32()),
         }
         check(pa.table(good), RECOMMENDATIONS, "x")
         type_ = pa.array(good[column]).type
@@ -325,6 +329,26 @@ class TestReading:
             ArtifactReader(path, EVENTS)
         assert caught.value.where == str(path)
         assert caught.value.next_step
+
+    @pytest.mark.parametrize("how", ["table", "row_range", "batches"])
+    def test_a_flipped_bit_in_the_body_is_bad_data(self, tmp_path: Path, how: str) -> None:
+        path = tmp_path / "x.parquet"
+        table = pa.table({"item_id": ["a", "b"], "embedding": vector_array(np.array([[1.5, 2.5], [3.5, 4.5]]))})
+        write(path, table, ITEM_EMBEDDINGS)
+        content = bytearray(path.read_bytes())
+        stored = np.array([3.5], "<f4").tobytes()
+        assert content.count(stored) >= 1
+        content[content.find(stored) + 2] ^= 0x40
+        path.write_bytes(content)
+        reader = ArtifactReader(path, ITEM_EMBEDDINGS)
+        with pytest.raises(DataError, match="item_embeddings is damaged") as caught:
+            {
+                "table": reader.table,
+                "row_range": lambda: reader.row_range(0, 2),
+                "batches": lambda: [*reader.batches()],
+            }[how]()
+        assert caught.value.where == str(path)
+        assert caught.value.next_step == "run: recpipe embed-items --force"
 
     @pytest.mark.parametrize("content", [b"{", b"[]", b"{}", b'{"artifact": "x"}', b"\xff"])
     def test_a_damaged_manifest_is_bad_data(self, tmp_path: Path, content: bytes) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import multiprocessing
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from recpipe import logs
-from recpipe.store.cache import EmbeddingCache, content_keys
+from recpipe.store.cache import EmbeddingCache, content_keys, shrink
 
 DIM = 3
 
@@ -193,3 +194,43 @@ def test_another_parquet_file_in_the_folder_is_left_out(tmp_path: Path, warnings
     pq.write_table(pa.table({"x": [1]}), tmp_path / "key" / "0.parquet")
     assert_knows(EmbeddingCache(tmp_path, "key"), ["a"], {"a"})
     assert len(warnings_logged) == 1
+
+
+class TestShrinking:
+    def filled(self, folder: Path) -> dict[str, Path]:
+        """Three segments of equal size under two encoders; `a` was used first, `c` last."""
+        found: dict[str, Path] = {}
+        for age, (text, key) in enumerate([("a", "one"), ("b", "two"), ("c", "one")]):
+            before = set(segments(folder))
+            remember(EmbeddingCache(folder, key), [text])
+            (found[text],) = set(segments(folder)) - before
+            os.utime(found[text], (1_000 + age, 1_000 + age))
+        return found
+
+    def test_the_least_recently_used_go_first(self, tmp_path: Path) -> None:
+        found = self.filled(tmp_path)
+        sizes = {path.stat().st_size for path in found.values()}
+        assert len(sizes) == 1
+        (size,) = sizes
+        assert shrink(tmp_path, max_bytes=3 * size) == 0
+        assert shrink(tmp_path, max_bytes=3 * size - 1) == 1
+        assert segments(tmp_path) == sorted([found["b"], found["c"]])
+        assert shrink(tmp_path, max_bytes=0) == 2
+        assert segments(tmp_path) == []
+        assert shrink(tmp_path / "none", max_bytes=0) == 0
+
+    def test_a_lookup_is_a_use_and_a_miss_is_none(self, tmp_path: Path) -> None:
+        found = self.filled(tmp_path)
+        assert_knows(EmbeddingCache(tmp_path, "one"), ["a", "x"], {"a"})
+        assert_knows(EmbeddingCache(tmp_path, "two"), ["x"], set())
+        size = found["a"].stat().st_size
+        assert shrink(tmp_path, max_bytes=size) == 2
+        assert segments(tmp_path) == [found["a"]]
+        assert_knows(EmbeddingCache(tmp_path, "one"), ["a", "c"], {"a"})
+
+    def test_what_somebody_is_writing_stays(self, tmp_path: Path) -> None:
+        remember(EmbeddingCache(tmp_path, "key"), ["a"])
+        half = tmp_path / "key" / ".tmp-7-0123abcd-ab.parquet"
+        half.write_bytes(b"PAR1 half")
+        assert shrink(tmp_path, max_bytes=0) == 1
+        assert segments(tmp_path) == [half]

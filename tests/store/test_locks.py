@@ -79,6 +79,34 @@ def test_the_message_names_the_holder(tmp_path: Path) -> None:
         assert f"pid {process.pid}: " in lock.read_text()
 
 
+def text_after(lock: Path, mode: bool, error: type[BaseException] | None) -> str:
+    try:
+        with locks.hold(lock, what="x", exclusive=mode):
+            if error is not None:
+                raise error
+    except RuntimeError:
+        pass
+    return lock.read_text()
+
+
+@pytest.mark.parametrize("error", [None, RuntimeError])
+def test_nobody_is_named_once_it_is_free(tmp_path: Path, error: type[BaseException] | None) -> None:
+    assert text_after(tmp_path / "x.lock", True, error) == ""
+
+
+def test_those_who_share_it_name_nobody(tmp_path: Path) -> None:
+    lock = tmp_path / "x.lock"
+    with holder(lock, "exclusive") as process:
+        process.send_signal(signal.SIGKILL)
+        process.wait(10)
+    assert lock.read_text().startswith(f"pid {process.pid}: ")
+    with holder(lock, "shared"):
+        assert lock.read_text() == ""
+        with pytest.raises(LockedError) as caught, locks.hold(lock, what="x", exclusive=True):
+            pass
+        assert caught.value.where == str(lock)
+
+
 def test_waiting_takes_over_when_the_holder_is_done(tmp_path: Path) -> None:
     lock = tmp_path / "x.lock"
     with holder(lock, "exclusive") as first:

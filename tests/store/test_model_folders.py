@@ -6,7 +6,7 @@ import pytest
 
 from recpipe.errors import DataError, MissingInputError
 from recpipe.store.manifest import Manifest, read_manifest
-from recpipe.store.model_folders import current_model, publish_model
+from recpipe.store.model_folders import current_model, publish_model, remove_unnamed
 
 
 def manifest(fingerprint: str) -> Manifest:
@@ -74,16 +74,38 @@ def test_no_model_yet(tmp_path: Path) -> None:
     assert caught.value.next_step == "run: recpipe train"
 
 
-def test_a_folder_that_is_gone(tmp_path: Path) -> None:
+def test_a_folder_that_is_gone_is_no_model(tmp_path: Path) -> None:
     folder = publish_model(tmp_path, manifest("aa"), saving("x"))
     folder.rename(tmp_path / "elsewhere")
-    with pytest.raises(DataError, match="names a model folder that is gone") as caught:
+    assert read_manifest(tmp_path) is None
+    with pytest.raises(MissingInputError, match="model missing") as caught:
         current_model(tmp_path)
-    assert caught.value.where == str(folder)
+    assert caught.value.next_step == "run: recpipe train"
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"folder": "aa"}'])
+@pytest.mark.parametrize("content", ["", "{", "[]", "{}", '{"folder": "aa"}', '{"folder": "aa", "manifest": {}}'])
 def test_a_damaged_current_json(tmp_path: Path, content: str) -> None:
+    (tmp_path / "aa").mkdir()
     (tmp_path / "current.json").write_text(content)
     with pytest.raises(DataError, match="not a readable artifact"):
         current_model(tmp_path)
+
+
+class TestRemoving:
+    def test_the_current_model_and_those_named_stay(self, tmp_path: Path) -> None:
+        for fingerprint in ("aa", "bb", "cc", "dd"):
+            publish_model(tmp_path, manifest(fingerprint), saving(fingerprint))
+        (tmp_path / "model_choice.parquet").touch()
+        removed = remove_unnamed(tmp_path, {"bb", "elsewhere"})
+        assert sorted(path.name for path in removed) == ["aa", "cc"]
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["bb", "current.json", "dd", "model_choice.parquet"]
+        assert weights(tmp_path) == "dd"
+
+    @pytest.mark.parametrize("content", [None, "{"])
+    def test_where_nobody_knows_the_current_one_all_stay(self, tmp_path: Path, content: str | None) -> None:
+        publish_model(tmp_path, manifest("aa"), saving("aa"))
+        (tmp_path / "current.json").unlink()
+        if content is not None:
+            (tmp_path / "current.json").write_text(content)
+        assert remove_unnamed(tmp_path, set()) == []
+        assert (tmp_path / "aa").is_dir()

@@ -18,7 +18,7 @@ def rows(first: int, n_rows: int) -> pa.Table:
 
 
 def test_a_part_and_what_was_counted_survive(tmp_path: Path) -> None:
-    path = tmp_path / "x-000000.parquet"
+    path = tmp_path / "x-000000-0-3.parquet"
     assert parts.finished(path) is None
     parts.write(path, rows(0, 3), ITEM_EMBEDDINGS, {"encoded": 2, "größe": 1.5})
     assert parts.finished(path) == {"encoded": 2, "größe": 1.5}
@@ -54,10 +54,10 @@ def test_a_full_disk_fails_before_the_part_is_written(tmp_path: Path, monkeypatc
 def test_preparing_keeps_finished_parts_and_clears_half_ones(tmp_path: Path) -> None:
     folder = tmp_path / ".parts" / "ab12"
     parts.prepare(folder)
-    parts.write(folder / "x-000000.parquet", rows(0, 1), ITEM_EMBEDDINGS, {})
-    (folder / ".tmp-99-x-000001.parquet").write_bytes(b"half")
+    parts.write(folder / "x-000000-0-1.parquet", rows(0, 1), ITEM_EMBEDDINGS, {})
+    (folder / ".tmp-99-0123abcd-x-000001-1-2.parquet").write_bytes(b"half")
     parts.prepare(folder)
-    assert [path.name for path in folder.iterdir()] == ["x-000000.parquet"]
+    assert [path.name for path in folder.iterdir()] == ["x-000000-0-1.parquet"]
     parts.discard(folder)
     assert not folder.exists()
     parts.discard(folder)
