@@ -155,7 +155,7 @@ class _Lines:
         rate = (self._done - self._before) / (now - self._started)
         left = (self._total - self._done) / rate if rate else 0.0
         get().info(
-            "%s: %d of %d %s, %.0f a second, about %.0f s left",
+            "%s: %d of %d %s, %.3g a second, about %.0f s left",
             self._label, self._done, self._total, self._unit, rate, left,
             extra=fields(done=self._done, total=self._total, per_second=round(rate, 1)),
         )  # fmt: skip

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from recpipe.models.base import Model
     from recpipe.models.tables import TrainingData
     from recpipe.stages.pipeline.context import StageContext
+    from recpipe.stages.pipeline.events import UserEvents
     from recpipe.stages.pipeline.measuring import Measurement
 
 
@@ -48,7 +49,9 @@ class EvaluateStageSettings(Settings):
 
 
 def _run(settings: EvaluateStageSettings, context: StageContext) -> None:
-    from recpipe.metrics.summary import SEGMENT_PREFIX, differences_table, metrics_table
+    from dataclasses import replace
+
+    from recpipe.metrics.summary import SEGMENT_PREFIX, WARM_USERS, differences_table, metrics_table
     from recpipe.metrics.text import metrics_text
     from recpipe.stages.pipeline.events import UserEvents
     from recpipe.stages.pipeline.measuring import Measurer
@@ -65,7 +68,8 @@ def _run(settings: EvaluateStageSettings, context: StageContext) -> None:
         settings=settings.evaluate,
         device=context.device(),
     )
-    models = _models(settings, context, data, test)
+    held_out = replace(data, open_blocks=population.held_out(context.read(VALIDATION_INTERACTIONS)))
+    models = _models(settings, context, data, held_out=held_out, test=test)
     measurement = measurer.measure(models)
     rows, differences = _rows(measurement, settings)
     kept_as = settings.train.kept_as
@@ -81,12 +85,20 @@ def _run(settings: EvaluateStageSettings, context: StageContext) -> None:
             writer.write(table)
         writer.commit(**protocol)
     # the segments are for `recpipe metrics`: every morning's log has no use for a page of them
-    brief = [row for row in rows if not row.slice.startswith(SEGMENT_PREFIX)]
+    repeated = {WARM_USERS} if not measurement.counts["cold_users"] else set()
+    brief = [row for row in rows if not row.slice.startswith(SEGMENT_PREFIX) and row.slice not in repeated]
     text = metrics_text(brief, differences, k=settings.evaluate.k[0], level=settings.evaluate.level)
     context.show(f"{describe_protocol(protocol, measurement.counts)}\n\n{text}")
 
 
-def _models(settings: EvaluateStageSettings, context: StageContext, data: TrainingData, test: Any) -> dict[str, Model]:
+def _models(
+    settings: EvaluateStageSettings,
+    context: StageContext,
+    data: TrainingData,
+    *,
+    held_out: TrainingData,
+    test: UserEvents,
+) -> dict[str, Model]:
     """Return the trained model, the baselines fitted to the same interactions and, where known, the oracle."""
     from pathlib import Path
 
@@ -96,12 +108,13 @@ def _models(settings: EvaluateStageSettings, context: StageContext, data: Traini
     from recpipe.store.model_folders import current_model
     from recpipe.training.fitting import fit
 
+    fit_context = FitContext(seed=settings.seed, device=context.device(), report=context.log.debug, held_out=held_out)
     models: dict[str, Model] = {}
     for name in settings.evaluate.baselines:
         if name != settings.train.kept_as:
             spec = find_model(name)
             models[name] = spec.create(spec.settings(positive_from=settings.train.positive_from))
-            fit(models[name], data, FitContext(seed=settings.seed, device=context.device(), report=context.log.debug))
+            fit(models[name], data, fit_context)
     folder, _ = current_model(context.path(MODEL))
     models[settings.train.kept_as] = load_model(folder)
     if settings.evaluate.truth is not None:
