@@ -5,10 +5,12 @@ from __future__ import annotations
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
-from pydantic import NonNegativeInt, SerializeAsAny
+from pydantic import NonNegativeInt, SerializeAsAny, model_validator
 
-from recpipe.config import Settings
+from recpipe.config import Settings, did_you_mean
+from recpipe.errors import ConfigError
 from recpipe.metrics.settings import EvaluateSettings
+from recpipe.models.registry import model_names
 from recpipe.models.settings import ModelSettings
 from recpipe.schemas import (
     INTERACTIONS,
@@ -46,6 +48,20 @@ class EvaluateStageSettings(Settings):
     train: SerializeAsAny[ModelSettings]
     as_of: datetime | None
     seed: NonNegativeInt
+
+    @model_validator(mode="after")
+    def _known_models(self) -> EvaluateStageSettings:
+        """Raise ConfigError while the stage is planned, not after hours, where a name is that of no model."""
+        known = [*model_names(), self.train.kept_as]
+        asked = [("baselines", name) for name in self.evaluate.baselines]
+        if self.evaluate.truth is None:  # else the reference may be the oracle
+            asked.append(("reference", self.evaluate.reference))
+        for key, name in asked:
+            if name not in known:
+                raise ConfigError(
+                    f"unknown model '{name}'", where=f"evaluate.{key}", next_step=did_you_mean(name, known)
+                )
+        return self
 
 
 def _run(settings: EvaluateStageSettings, context: StageContext) -> None:

@@ -123,7 +123,7 @@ def test_ratings_are_measured_where_they_are_predicted(world: World, run_cli, tm
     lists = pq.read_table("work/recommendations.parquet")
     assert lists.column("predicted_rating").null_count < lists.num_rows
     predicted = [value for value in lists.column("predicted_rating").to_pylist() if value is not None]
-    assert 1 <= min(predicted) and max(predicted) <= 5
+    assert min(predicted) >= 1 and max(predicted) <= 5
 
 
 def test_models_without_ratings_predict_none(finished: Path):
@@ -177,12 +177,15 @@ def test_metrics_of_another_length(finished: Path, world: World, run_cli):
     assert "k 7 was not measured; evaluate.k is 10, 20" in result.stderr and result.stdout == ""
 
 
-def test_run_prints_the_metrics_without_segments(world: World, run_cli, tmp_path: Path, monkeypatch):
+def test_run_prints_the_metrics_without_segments(with_cold_ones: World, run_cli, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    result = run_cli("run", "-c", world.config)
-    assert "\nsplit: global time" in result.stdout and "\nall: " in result.stdout and "\nwarm_users: " in result.stdout
+    config = with_cold_ones.config
+    result = run_cli("run", "-c", config)
+    assert "\nsplit: global time" in result.stdout and "\ndata " in result.stdout
+    for name in ("all", "warm_users", "cold_users", "cold_items", "cold_items_only"):
+        assert f"\n{name}: " in result.stdout
     assert "\nsegment_0: " not in result.stdout
-    quiet = run_cli("run", "-c", world.config, "--set", "score.top_n=3")
+    quiet = run_cli("run", "-c", config, "--set", "score.top_n=3")
     assert "split:" not in quiet.stdout, "old metrics are printed as if they were new"
 
 
@@ -305,7 +308,9 @@ def test_the_oracle_is_the_best_of_a_simulated_world(run_cli, tmp_path: Path, mo
     ]  # fmt: skip
     run_cli("run", *(word for setting in settings for word in ("--set", setting)))
     rows = _rows(Path("work/evaluation/metrics.parquet"))
-    ndcg = {row["model"]: row["value"] for row in rows if (row["slice"], row["metric"], row["k"]) == ("all", "ndcg", 20)}
+    ndcg = {
+        row["model"]: row["value"] for row in rows if (row["slice"], row["metric"], row["k"]) == ("all", "ndcg", 20)
+    }
     assert set(ndcg) == {"random", "popularity", "oracle"} and max(ndcg, key=ndcg.get) == "oracle"
     assert "oracle" not in {path.name for path in Path("work/evaluation/models").iterdir()}
 

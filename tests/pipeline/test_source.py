@@ -13,6 +13,7 @@ SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 MODULES = {"pickle", "cPickle", "_pickle", "cloudpickle", "dill", "joblib", "shelve", "marshal"}
 BUILTINS = {"eval", "exec", "compile", "__import__"}
+SWITCHES = {"allow_pickle", "trust_remote_code"}
 CALLS = {("torch", "load"), ("torch", "save"), ("torch.jit", "load"), ("yaml", "load"), ("yaml", "unsafe_load")}
 
 
@@ -29,9 +30,8 @@ def forbidden(tree: ast.AST) -> Iterator[str]:
             yield f"line {node.lineno}: {node.func.id}()"
         elif isinstance(node, ast.Attribute) and (ast.unparse(node.value), node.attr) in CALLS:
             yield f"line {node.lineno}: {ast.unparse(node)}"
-        elif isinstance(node, ast.keyword) and node.arg in {"allow_pickle", "trust_remote_code"}:
-            if not (isinstance(node.value, ast.Constant) and node.value.value is False):
-                yield f"line {node.value.lineno}: {node.arg}"
+        elif isinstance(node, ast.keyword) and node.arg in SWITCHES and ast.unparse(node.value) != "False":
+            yield f"line {node.value.lineno}: {node.arg}"
         for name in names:
             if name.partition(".")[0] in MODULES or tuple(name.rpartition(".")[::2]) in CALLS:
                 yield f"import of {name}"

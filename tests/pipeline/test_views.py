@@ -160,7 +160,11 @@ def test_who_the_test_rows_belong_to_changes_nothing(evaluation: Path, world: Wo
     cut = _first_time(evaluation, "test_interactions")
 
     def change(user: str, item: str, rating: str, time: str) -> tuple[object, ...]:
-        return ("u38" if int(item[1:]) % 2 else user, item, rating, time) if int(time) >= cut else (user, item, rating, time)
+        return (
+            ("u38" if int(item[1:]) % 2 else user, item, rating, time)
+            if int(time) >= cut
+            else (user, item, rating, time)
+        )
 
     _rewrite(altered, change)
     other = _evaluate(run_cli, altered.config, tmp_path / "other")
