@@ -31,12 +31,14 @@ def command(
     Example:
       recpipe run -c configs/movielens.yaml
     """
+    from recpipe import logs
     from recpipe.cli.stage_command import describe
     from recpipe.stages.pipeline.chain import plan_chain, run_chain
     from recpipe.stages.pipeline.plan import Planner
     from recpipe.stages.settings import load
 
-    planner = Planner(load(config_path, options.with_workdir(overrides, workdir)))
+    logs.hush("up to date")  # the table says it, stage by stage
+    planner = Planner(load(config_path, overrides, workdir=workdir))
     if dry_run:
         for plan in plan_chain(planner):
             click.echo(describe(plan, with_tables=False))
