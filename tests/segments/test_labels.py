@@ -186,8 +186,8 @@ def test_a_word_that_nobody_else_wrote_is_found_among_many_words() -> None:
 
 
 def test_a_word_of_few_members_does_not_stand_for_them() -> None:
-    texts = ["kimchi of bread"] * 3 + ["bread"] * 297 + ["radios"] * 100
-    segments = (np.arange(400) >= 300).astype(np.int32)
+    texts = ["kimchi of bread"] * 19 + ["bread"] * 981 + ["radios"] * 3000
+    segments = (np.arange(4000) >= 1000).astype(np.int32)
     found = describe_segments(gather(segments, *_written(*texts), 2), attributes(), [ITEMS.select(["item_id"])])
     assert found[0].terms == ("bread",)
     assert found[1].terms == ("radios",)
