@@ -21,6 +21,8 @@ LogFormat = Literal["plain", "json"]
 
 PROGRESS_SECONDS = 30.0
 
+_STAGE_OF_ERROR = "recpipe_stage"
+
 _stage: contextvars.ContextVar[str] = contextvars.ContextVar("stage", default="")
 
 
@@ -36,12 +38,26 @@ def fields(**values: object) -> dict[str, object]:
 
 @contextmanager
 def stage(name: str) -> Iterator[None]:
-    """Mark every line logged inside as coming from stage `name`."""
+    """Mark every line logged inside, and every error raised inside, as coming from stage `name`."""
     token = _stage.set(name)
     try:
         yield
+    except BaseException as error:
+        vars(error).setdefault(_STAGE_OF_ERROR, name)
+        raise
     finally:
         _stage.reset(token)
+
+
+def stage_of(error: BaseException) -> str | None:
+    """Return the stage an error was raised in, the innermost one; None outside of stages."""
+    name = vars(error).get(_STAGE_OF_ERROR)
+    return name if isinstance(name, str) else None
+
+
+def json_time(seconds: float) -> str:
+    """Return a moment as it stands in JSON lines: ISO 8601, UTC, milliseconds."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds")
 
 
 class _Plain(logging.Formatter):
@@ -58,7 +74,7 @@ class _Plain(logging.Formatter):
 class _Json(logging.Formatter):
     def format(self, record: logging.LogRecord) -> str:
         entry: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
+            "time": json_time(record.created),
             "level": record.levelname.lower(),
             "message": record.getMessage(),
         }

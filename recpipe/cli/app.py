@@ -7,9 +7,11 @@ import json
 import os
 import signal
 import sys
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 from typing import Any
 
@@ -70,40 +72,69 @@ class RecpipeGroup(click.Group):
         except click.exceptions.Exit as error:
             return error.exit_code
         except click.ClickException as error:
-            _report(error.format_message(), error.exit_code, json_log=json_log, where=None, next_step=_help_hint(error))
-            return error.exit_code
+            report = Report(error.format_message(), error.exit_code, next_step=_help_hint(error))
         except RecpipeError as error:
-            if debug:
-                traceback.print_exc()
-            _report(error.what, error.exit_code, json_log=json_log, where=error.where, next_step=error.next_step)
-            return error.exit_code
-        except (KeyboardInterrupt, click.Abort):
-            _report("interrupted; finished parts are kept", INTERRUPTED, json_log=json_log)
-            return INTERRUPTED
-        except _Terminated:
-            _report("terminated; finished parts are kept", TERMINATED, json_log=json_log)
-            return TERMINATED
+            report = Report.of(error, error.what, error.exit_code, where=error.where, next_step=error.next_step)
+        except (KeyboardInterrupt, click.Abort) as error:
+            report = Report.of(error, "interrupted; finished parts are kept", INTERRUPTED)
+        except _Terminated as error:
+            report = Report.of(error, "terminated; finished parts are kept", TERMINATED)
         except Exception as error:
-            if debug:
-                traceback.print_exc()
             hint = None if debug else "run again with --debug for the traceback, and report it"
-            _report(f"unexpected {type(error).__name__}: {error}", 1, json_log=json_log, next_step=hint)
-            return 1
+            report = Report.of(error, f"unexpected {type(error).__name__}: {error}", 1, next_step=hint)
+        report.show(json_log=json_log, debug=debug)
+        return report.exit_code
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What went wrong, as the last line of the log.
+
+    Attributes:
+        stage: The stage it happened in, where there is one.
+        traceback: Shown with --debug.
+    """
+
+    what: str
+    exit_code: int
+    where: str | None = None
+    next_step: str | None = None
+    stage: str | None = None
+    traceback: str | None = None
+
+    @classmethod
+    def of(
+        cls, error: BaseException, what: str, exit_code: int, *, where: str | None = None, next_step: str | None = None
+    ) -> Report:
+        """Report an error raised inside a command."""
+        interrupted = exit_code in (INTERRUPTED, TERMINATED)
+        trace = None if interrupted else "".join(traceback.format_exception(error))
+        return cls(what, exit_code, where, next_step, logs.stage_of(error), trace)
+
+    def show(self, *, json_log: bool, debug: bool) -> None:
+        """Print to stderr, in JSON as one line with the keys of every other line."""
+        if not json_log:
+            if debug and self.traceback:
+                click.echo(self.traceback, err=True, nl=False)
+            click.echo(f"error: {RecpipeError(self.what, where=self.where, next_step=self.next_step)}", err=True)
+            return
+        entry = {
+            "time": logs.json_time(time.time()),
+            "level": "error",
+            "message": self.what,
+            "stage": self.stage,
+            "where": self.where,
+            "next": self.next_step,
+            "exit_code": self.exit_code,
+        }
+        if debug and self.traceback:
+            entry["traceback"] = self.traceback
+        click.echo(json.dumps(entry, ensure_ascii=False), err=True)
 
 
 def _help_hint(error: click.ClickException) -> str | None:
     context = error.ctx if isinstance(error, click.UsageError) else None
     return f"see: {context.command_path} --help" if context else None
-
-
-def _report(
-    what: str, exit_code: int, *, json_log: bool, where: str | None = None, next_step: str | None = None
-) -> None:
-    if json_log:
-        entry = {"level": "error", "message": what, "where": where, "next": next_step, "exit_code": exit_code}
-        click.echo(json.dumps(entry, ensure_ascii=False), err=True)
-    else:
-        click.echo(f"error: {RecpipeError(what, where=where, next_step=next_step)}", err=True)
 
 
 @contextmanager

@@ -24,3 +24,9 @@ def open_artifact(config: Config, artifact: Artifact, view: View) -> ArtifactRea
         step = "run: recpipe run" if artifact.scope is Scope.TABLE else f"run: recpipe {maker.command}{flag}"
         raise MissingInputError(f"{artifact.name} missing", where=str(path), next_step=step)
     return ArtifactReader(path, artifact)
+
+
+def open_if_there(config: Config, artifact: Artifact, view: View) -> ArtifactReader | None:
+    """Open an artifact at its place in the work directory; None when it is not there."""
+    path = Layout(config.workdir).path(artifact, view)
+    return ArtifactReader(path, artifact) if path.exists() else None

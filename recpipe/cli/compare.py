@@ -47,7 +47,7 @@ def command(
     from recpipe.metrics.user_table import compare_users
     from recpipe.stages.settings import load
 
-    config = load(config_path, options.with_workdir(overrides, workdir))
+    config = load(config_path, overrides, workdir=workdir)
     bootstrap = Bootstrap(n_draws=config.evaluate.n_bootstrap, level=config.evaluate.level, seed=config.seed)
     rows = compare_users(_users(config, a), _users(config, b), bootstrap)
     known = list(dict.fromkeys(row.slice for row in rows))

@@ -23,4 +23,4 @@ def command(
     from recpipe.config import to_yaml
     from recpipe.stages.settings import load
 
-    click.echo(to_yaml(load(config_path, options.with_workdir(overrides, workdir))), nl=False)
+    click.echo(to_yaml(load(config_path, overrides, workdir=workdir)), nl=False)

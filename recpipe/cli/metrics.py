@@ -34,7 +34,7 @@ def command(
     from recpipe.stages.evaluate import describe_protocol
     from recpipe.stages.settings import load
 
-    config = load(config_path, options.with_workdir(overrides, workdir))
+    config = load(config_path, overrides, workdir=workdir)
     if k is not None and k not in config.evaluate.k:
         raise click.UsageError(f"k {k} was not measured; evaluate.k is {', '.join(map(str, config.evaluate.k))}")
     figures = open_artifact(config, METRICS, View.EVALUATION)

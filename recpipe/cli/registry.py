@@ -7,6 +7,7 @@ from functools import cache
 
 import click
 
+from recpipe.cli.options import in_order
 from recpipe.stages.pipeline.registry import stages
 
 _MODULES = (
@@ -39,12 +40,12 @@ def command(name: str) -> click.Command | None:
         if stage.command == name:
             from recpipe.cli.stage_command import build
 
-            return build(stage)
+            return in_order(build(stage))
     for module in _MODULES:
         if _name_of(module) == name:
             found = importlib.import_module(f"recpipe.cli.{module}").command
             assert isinstance(found, click.Command)
-            return found
+            return in_order(found)
     return None
 
 

@@ -45,7 +45,7 @@ def command(
     from recpipe.stages.pipeline.plan import Planner
     from recpipe.stages.settings import load
 
-    planner = Planner(load(config_path, options.with_workdir(overrides, workdir)))
+    planner = Planner(load(config_path, overrides, workdir=workdir))
     if dry_run:
         for plan in plan_chain(planner, skip_evaluation=skip_evaluation):
             click.echo(describe(plan, with_tables=False))

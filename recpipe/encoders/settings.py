@@ -51,6 +51,20 @@ class EncoderSettings(Settings):
     """Tokens in a batch, padding included. Small batches stay in a CPU's cache; a GPU likes 16384 and more."""
 
 
+class DocumentEncoderSettings(EncoderSettings):
+    """The encoder as items see it: what concerns users only leaves their vectors as they are."""
+
+    query_prompt: Annotated[str | None, Execution()] = None
+    user_text: Annotated[tuple[str, ...], Execution()] = (TEXT.name,)
+
+
+class QueryEncoderSettings(EncoderSettings):
+    """The encoder as users see it: what concerns items only reaches them through the item embeddings."""
+
+    document_prompt: Annotated[str | None, Execution()] = None
+    item_text: Annotated[tuple[str, ...], Execution()] = (TITLE.name, TEXT.name)
+
+
 class UsersSettings(Settings):
     """How a user's own text and history become one vector."""
 
@@ -66,6 +80,9 @@ class UsersSettings(Settings):
 
     profile_weight: float = Field(default=0.5, ge=0.0, le=1.0)
     """Share of the user's own text in the vector of a user who has both a text and a history."""
+
+    positive_from: float | None = None
+    """Rating from which an interaction counts in the history; null: every one. Without a rating it counts."""
 
     max_history: PositiveInt = 200
     """Only this many newest interactions of a user are looked at."""

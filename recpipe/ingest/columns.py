@@ -19,6 +19,7 @@ from recpipe.ingest.sources import Chunk
 _JOINT = ". "
 _PATHS = (schemas.IMAGE.name, schemas.AUDIO.name)
 _TEXTS = (schemas.TITLE.name, schemas.TEXT.name, *_PATHS)
+_SHOWN_NAMES = 20
 _SEPARATORS = (";", "\t", "|", ",")
 
 
@@ -27,7 +28,8 @@ class ColumnPlan:
     """Maps the columns of one table.
 
     A source column mapped alone is renamed; columns joined into one stay available as
-    attributes. Extra columns are attributes unless `keep` leaves them out.
+    attributes. Extra columns are attributes unless `keep` leaves them out. A source column with
+    dots that is no column is looked for inside the nested columns.
 
     Attributes:
         mapping: Canonical or attribute name -> source columns.
@@ -44,6 +46,7 @@ class ColumnPlan:
     notes: dict[str, str] = field(default_factory=dict)
     _missing: set[str] = field(default_factory=set)
     _met: set[str] = field(default_factory=set)
+    _inside: dict[str, None] = field(default_factory=dict)
 
     @property
     def table(self) -> str:
@@ -56,16 +59,17 @@ class ColumnPlan:
         Raises:
             DataError: A required or mapped column is not in the file, or holds nested values.
         """
-        self._check(chunk)
+        columns = {**chunk.columns, **self._inner(chunk)}
+        self._check(chunk, columns)
         taken = {sources[0] for sources in self.mapping.values() if len(sources) == 1}
         result: dict[str, pa.Array] = {}
         for name in [column.name for column in self.artifact.columns]:
-            if (values := self._mapped(name, chunk)) is not None:
+            if (values := self._mapped(name, columns)) is not None:
                 result[name] = self._as_text(name, values) if name in _TEXTS else values
         names = [*self.mapping, *(name for name in chunk.columns if name not in taken)]
         for name in dict.fromkeys(names):
             kept = self.keep is None or name in self.keep
-            if name not in result and kept and (values := self._mapped(name, chunk)) is not None:
+            if name not in result and kept and (values := self._mapped(name, columns)) is not None:
                 result[name] = self._finite(name, self._split(name, values), chunk)
         return result
 
@@ -76,13 +80,22 @@ class ColumnPlan:
             DataError: A source column named in the settings is nowhere in the data.
         """
         for source in sorted(self._missing - self._met):
+            guess = _like(source, [*self._met, *self._inside])
+            step = f"did you mean '{guess}'?" if guess else "check its name"
             raise DataError(
-                f"{self.table}: data.columns names '{source}', which no row has", next_step="check its name"
+                f"{self.table}: data.columns names '{source}', which no row has",
+                next_step=f"{step} {_inside(list(self._inside))}".rstrip(),
             )
 
-    def _mapped(self, name: str, chunk: Chunk) -> pa.Array | None:
+    def _inner(self, chunk: Chunk) -> dict[str, pa.Array]:
+        """Return the mapped columns that lie inside nested ones."""
+        wanted = {source for sources in self.mapping.values() for source in sources if "." in source}
+        found = {source: chunk.inner(source) for source in wanted - chunk.columns.keys()}
+        return {source: values for source, values in found.items() if values is not None}
+
+    def _mapped(self, name: str, columns: Mapping[str, pa.Array]) -> pa.Array | None:
         sources = self.mapping.get(name, (name,))
-        found = [_blank_to_null(chunk.columns[source]) for source in sources if source in chunk.columns]
+        found = [_blank_to_null(columns[source]) for source in sources if source in columns]
         if len(found) <= 1:
             return found[0] if found else None
         joined, *others = (_blank_to_null(to_text(values)) for values in found)
@@ -118,31 +131,44 @@ class ColumnPlan:
         self.notes.setdefault(name, f"column {name}: infinite values are taken as missing ({chunk.file.path})")
         return pc.if_else(finite, values, pa.scalar(None, values.type))
 
-    def _check(self, chunk: Chunk) -> None:
+    def _check(self, chunk: Chunk, columns: Mapping[str, pa.Array]) -> None:
         needed = {source for sources in self.mapping.values() for source in sources}
         required = [c.name for c in self.artifact.columns if not c.optional]
         canonical = {c.name for c in self.artifact.columns if c.name not in self.mapping}
         for name, why in chunk.refused.items():
             if name in needed | canonical:
-                raise DataError(f"{self.table}: column {name} cannot be used: {why}", next_step="flatten it")
-            if self.keep is None or name in self.keep:
-                self.notes.setdefault(name, f"column {name} is left out: {why}")
-        self._met |= needed & chunk.columns.keys()
-        if chunk.open_ended and not chunk.columns:
+                raise self._nested(name, why, chunk)
+            used = any(source.startswith(f"{name}.") for source in needed)
+            if not used and (self.keep is None or name in self.keep):
+                inside = next((inner for inner in chunk.inner_names() if inner.startswith(f"{name}.")), None)
+                step = f"; data.columns can map what is inside, e.g. {inside}" if inside else ""
+                self.notes.setdefault(name, f"column {name} is left out: {why}{step}")
+        self._met |= needed & columns.keys()
+        if chunk.open_ended and not columns:
             return
         missing = [
-            name for name in required if not any(source in chunk.columns for source in self.mapping.get(name, (name,)))
+            name for name in required if not any(source in columns for source in self.mapping.get(name, (name,)))
         ]
         if missing:
             raise self._missing_columns(missing, chunk)
-        absent = sorted(needed - chunk.columns.keys())
+        absent = sorted(needed - columns.keys())
         if chunk.open_ended:
             self._missing |= set(absent)
+            if absent and len(self._inside) < _SHOWN_NAMES:
+                self._inside.update(dict.fromkeys(chunk.inner_names()))
         elif absent:
             raise self._unmapped(absent[0], chunk)
 
+    def _nested(self, name: str, why: str, chunk: Chunk) -> DataError:
+        target = next((target for target, sources in self.mapping.items() if name in sources), name)
+        inside = [inner for inner in chunk.inner_names() if inner.startswith(f"{name}.")]
+        step = f"write data.columns: {{{self.table}: {{{target}: {inside[0]}}}}}; {_inside(inside)}" if inside else ""
+        return DataError(
+            f"{self.table}: column {name} cannot be used: {why}", next_step=step or "give plain values or lists of them"
+        )
+
     def _missing_columns(self, names: list[str], chunk: Chunk) -> DataError:
-        found = list(chunk.columns)
+        found = [*chunk.columns, *chunk.inner_names()]
         guesses = {name: guess for name in names if (guess := _like(name, found))}
         mapping = ", ".join(f"{name}: {guesses.get(name, 'SOURCE_COLUMN')}" for name in names)
         step = f"write data.columns: {{{self.table}: {{{mapping}}}}}"
@@ -160,10 +186,10 @@ class ColumnPlan:
 
     def _unmapped(self, source: str, chunk: Chunk) -> DataError:
         target = next(name for name, sources in self.mapping.items() if source in sources)
-        guess = _like(source, list(chunk.columns))
+        found = [*chunk.columns, *chunk.inner_names()]
+        guess = _like(source, found)
         return DataError(
-            f"{self.table}: data.columns maps {target} to '{source}', which is not there; "
-            f"found: {', '.join(chunk.columns)}",
+            f"{self.table}: data.columns maps {target} to '{source}', which is not there; found: {', '.join(found)}",
             where=_header(chunk),
             next_step=f"did you mean '{guess}'?" if guess else f"mend data.columns.{self.table}.{target}",
         )
@@ -188,6 +214,11 @@ def _blank_to_null(values: pa.Array) -> pa.Array:
     if not pc.any(pc.equal(lengths, 0)).as_py():
         return values
     return pc.if_else(pc.equal(lengths, 0), pa.scalar(None, pa.string()), values)
+
+
+def _inside(names: Sequence[str]) -> str:
+    more = ", ..." if len(names) > _SHOWN_NAMES else ""
+    return f"inside nested columns: {', '.join(names[:_SHOWN_NAMES])}{more}" if names else ""
 
 
 def _like(name: str, found: Sequence[str]) -> str | None:

@@ -144,6 +144,7 @@ class _Body:
             numbers,
             lambda i: block[starts[i] : ends[i]].decode(),
             untyped=True,
+            delimiter=self.delimiter,
             bad=bad,
         )
 
@@ -193,7 +194,15 @@ class _Body:
     def chunk(self, rows: list[list[str]], raws: list[str], numbers: list[int], bad: list[BadRow]) -> Chunk:
         values = zip(*rows, strict=True) if rows else ([] for _ in self.names)
         columns = {name: pa.array(column, pa.string()) for name, column in zip(self.names, values, strict=True) if name}
-        return Chunk(self.file, columns, np.array(numbers, np.int64), raws.__getitem__, untyped=True, bad=bad)
+        return Chunk(
+            self.file,
+            columns,
+            np.array(numbers, np.int64),
+            raws.__getitem__,
+            untyped=True,
+            delimiter=self.delimiter,
+            bad=bad,
+        )
 
     def _wrong_count(self, line: int, n_fields: int, raw: str) -> BadRow:
         detail = f"{n_fields} fields, the header has {len(self.names)}"

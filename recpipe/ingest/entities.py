@@ -97,7 +97,8 @@ def _check_content(rows: Rows) -> None:
     present = [rows.columns[name] for name in names if name in rows.columns]
     if not present and not rows.chunk.open_ended:
         raise DataError(
-            f"items: none of the columns {', '.join(names)}; found: {', '.join(rows.chunk.columns)}",
+            f"items: none of the columns {', '.join(names)}; "
+            f"found: {', '.join([*rows.chunk.columns, *rows.chunk.inner_names()])}",
             where=str(rows.chunk.file.path),
             next_step="name what describes an item, e.g. data.columns: {items: {title: NAME, text: [BRAND, COLOUR]}}",
         )

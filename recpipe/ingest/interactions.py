@@ -63,7 +63,7 @@ def canonical_interactions(
         for _, rows in reader.chunks(sources):
             if not {_USER_ID, _ITEM_ID} & rows.columns.keys():
                 continue
-            user_rows = _check(rows, settings, users=users, items=items)
+            user_rows = _check(rows, reader, users=users, items=items)
             if user_rows is not None:
                 rows.columns[_USER] = pa.array(user_rows)
             columns, lines = _accept(reader, rows)
@@ -113,15 +113,16 @@ def _accept(reader: TableReader, rows: Rows) -> tuple[dict[str, pa.Array], npt.N
 
 
 def _check(
-    rows: Rows, settings: DataSettings, *, users: IdIndex | None, items: IdIndex | None
+    rows: Rows, reader: TableReader, *, users: IdIndex | None, items: IdIndex | None
 ) -> npt.NDArray[np.int64] | None:
     """Add all checks to the rows; return the row of each user in the users table."""
-    columns = rows.columns
+    columns, settings = rows.columns, reader.settings
     for name in (_USER_ID, _ITEM_ID):
         column = columns.get(name, pa.nulls(len(rows.chunk.lines), pa.string()))
         rows.check(Reason.MISSING_ID, name, check_ids(column))
     if _RATING in columns:
-        checked = check_ratings(columns[_RATING], low=settings.rating_min, high=settings.rating_max)
+        decimal = reader.decimals.of(_RATING, columns[_RATING], rows.chunk)
+        checked = check_ratings(columns[_RATING], low=settings.rating_min, high=settings.rating_max, decimal=decimal)
         rows.check(Reason.BAD_RATING, _RATING, checked)
     if _TIMESTAMP in columns:
         rows.check(

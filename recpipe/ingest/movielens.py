@@ -20,6 +20,7 @@ from recpipe import schemas
 from recpipe.errors import DataError, MissingInputError
 from recpipe.ingest.entities import canonical_items
 from recpipe.ingest.interactions import canonical_interactions
+from recpipe.ingest.publish import finish, temporary_for
 from recpipe.ingest.settings import ColumnMaps, DataSettings, KeptColumns, ListColumns, TextColumns
 from recpipe.ingest.sources import SourceFile, find_sources
 from recpipe.ingest.tables import CanonicalTable
@@ -174,7 +175,7 @@ def _tags(table: pa.Table) -> pa.Table:
 
 def _publish(path: Path, tables: Iterator[pa.Table]) -> int:
     """Write tables to one Parquet file, visible only when whole; return the number of rows."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_for(path)
     n_rows = 0
     writer: pq.ParquetWriter | None = None
     try:
@@ -185,9 +186,7 @@ def _publish(path: Path, tables: Iterator[pa.Table]) -> int:
                 n_rows += table.num_rows
             if writer is not None:
                 writer.close()
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
+        finish(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return n_rows

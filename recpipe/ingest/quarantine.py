@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import math
 from collections import Counter
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from recpipe.errors import DataError
+from recpipe.ingest.publish import finish, temporary_for
 
 _SCHEMA = pa.schema(
     [
@@ -25,6 +26,8 @@ _SCHEMA = pa.schema(
 )
 _BUFFERED_ROWS = 10_000
 _N_EXAMPLES = 3
+# A share says nothing about a handful of rows: 1 bad row of 12 is a slip, 7 are a mistake.
+_SHARE_FROM = 5
 
 
 class Reason(StrEnum):
@@ -45,10 +48,12 @@ class Reason(StrEnum):
 
 
 _HINTS = {
+    Reason.BAD_RATING: "the decimal sign is data.decimal, the range data.rating_min to data.rating_max",
     Reason.BAD_ENCODING: "if the file is not UTF-8, set data.encoding, e.g. cp1252",
     Reason.BAD_QUOTING: "if quotes mean nothing in this file, set data.quoting: false",
     Reason.WRONG_COLUMN_COUNT: "if fields hold the delimiter, quote them or set data.delimiter",
     Reason.BAD_JSON: "JSONL holds one whole object on each line (jq -c . makes it so)",
+    Reason.NOTHING_TO_SHOW: "name what describes an item in data.columns.items, e.g. {title: NAME, text: [info.text]}",
     Reason.BAD_TIMESTAMP: "numbers are read in data.timestamp_unit, text as ISO 8601",
 }
 
@@ -93,7 +98,7 @@ class Quarantine:
         self.examples: list[BadRow] = []
         self._buffer: list[BadRow] = []
         self._writer: pq.ParquetWriter | None = None
-        self._temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+        self._temporary: Path | None = None
 
     def __enter__(self) -> Quarantine:
         return self
@@ -101,13 +106,17 @@ class Quarantine:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._flush()
-        if self._writer is None:
-            self.path.unlink(missing_ok=True)
-            return
-        self._writer.close()
-        self._writer = None
-        self._temporary.replace(self.path)
+        try:
+            self._flush()
+            if self._writer is None or self._temporary is None:
+                self.path.unlink(missing_ok=True)
+                return
+            self._writer.close()
+            self._writer = None
+            finish(self._temporary, self.path)
+        finally:
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
 
     @property
     def n_bad(self) -> int:
@@ -123,20 +132,27 @@ class Quarantine:
         if len(self._buffer) >= _BUFFERED_ROWS:
             self._flush()
 
-    def check(self, *, n_good: int, max_bad_rows: int) -> None:
+    def check(self, *, n_good: int, max_bad_rows: int, max_bad_share: float) -> None:
         """Raise when there are too many bad rows, or no good one.
 
         Raises:
-            DataError: More than `max_bad_rows` bad rows, or none good.
+            DataError: More than `max_bad_rows` bad rows, at least five and a larger share of the rows than
+                `max_bad_share`, or none good.
         """
-        if n_good and self.n_bad <= max_bad_rows:
+        total = n_good + self.n_bad
+        too_many = self.n_bad > max_bad_rows
+        too_large = self.n_bad >= _SHARE_FROM and self.n_bad > max_bad_share * total
+        if n_good and not too_many and not too_large:
             return
         by_reason = ", ".join(f"{count:,} {reason}" for reason, count in self.counts.most_common())
-        total = n_good + self.n_bad
-        limit = f"data.max_bad_rows is {max_bad_rows}" if n_good else "no good row is left"
+        limits = [f"data.max_bad_rows is {max_bad_rows}"] * too_many
+        limits += [f"data.max_bad_share is {max_bad_share}"] * too_large
+        limit = ", ".join(limits) if n_good else "no good row is left"
         steps = [f"all of them are in {self.path}", *(hint for reason, hint in _HINTS.items() if reason in self.counts)]
         if n_good:
-            steps.append(f"mend them, or accept them with --set data.max_bad_rows={self.n_bad}")
+            keys = [f"--set data.max_bad_rows={self.n_bad}"] * too_many
+            keys += [f"--set data.max_bad_share={math.ceil(100 * self.n_bad / total) / 100}"] * too_large
+            steps.append(f"mend them, or accept them with {' '.join(keys)}")
         raise DataError(
             f"{self.table}: {self.n_bad:,} of {total:,} rows are bad ({limit}): {by_reason}",
             where="; ".join(row.place() for row in self.examples),
@@ -147,7 +163,7 @@ class Quarantine:
         if not self._buffer:
             return
         if self._writer is None:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self._temporary = temporary_for(self.path)
             self._writer = pq.ParquetWriter(self._temporary, _SCHEMA)
         rows = self._buffer
         columns = {

@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 
 from recpipe.errors import DataError
 from recpipe.ingest.delimited import read_delimited
+from recpipe.ingest.nested import is_nested, object_names, object_values, struct_names, struct_values
 from recpipe.ingest.quarantine import BadRow, Reason
 from recpipe.ingest.settings import DataSettings
 from recpipe.ingest.sources import Chunk, Format, Lines, SourceFile
@@ -107,19 +108,39 @@ def _object_chunk(
     refused: dict[str, str] = {}
     for name in names:
         values = [row.get(name) for row in rows]
-        nested = next((i for i, value in enumerate(values) if _is_nested(value)), None)
-        if nested is None:
+        if (place := _nested_place(file, values, numbers)) is None:
             columns[name] = _typed(values)
         else:
-            refused[name] = f"it holds nested values ({file.path}, line {numbers[nested]})"
+            refused[name] = f"it holds nested values ({place})"
     lines = np.array(numbers, np.int64)
-    return Chunk(file, columns, lines, raws.__getitem__, open_ended=True, bad=bad, refused=refused)
 
+    def inner(name: str) -> pa.Array | None:
+        found = object_values(rows, name)
+        if found is not None and (place := _nested_place(file, found, numbers)) is not None:
+            raise DataError(
+                f"{name} cannot be used: it holds nested values itself",
+                where=place,
+                next_step=f"map one of its values, e.g. {name}.KEY",
+            )
+        return None if found is None else _typed(found)
 
-def _is_nested(value: Any) -> bool:
-    return isinstance(value, dict) or (
-        isinstance(value, list) and any(isinstance(element, dict | list) for element in value)
+    return Chunk(
+        file,
+        columns,
+        lines,
+        raws.__getitem__,
+        open_ended=True,
+        bad=bad,
+        refused=refused,
+        inner=inner,
+        inner_names=lambda: object_names(rows),
     )
+
+
+def _nested_place(file: SourceFile, values: list[Any], numbers: list[int]) -> str | None:
+    """Return the place of the first nested value."""
+    row = next((i for i, value in enumerate(values) if is_nested(value)), None)
+    return None if row is None else f"{file.path}, line {numbers[row]}"
 
 
 def _typed(values: list[Any]) -> pa.Array:
@@ -181,7 +202,23 @@ def _arrow_chunk(file: SourceFile, batch: Any, first_row: int) -> Chunk:
         else:
             columns[name] = normal
     lines = np.arange(first_row, first_row + batch.num_rows, dtype=np.int64)
-    return Chunk(file, columns, lines, lambda i: _row_json(batch, i), refused=refused)
+
+    def inner(name: str) -> pa.Array | None:
+        found = struct_values(batch, name)
+        normal = None if found is None else normalise(found)
+        if found is not None and normal is None:
+            raise DataError(f"{name} cannot be used: it holds {found.type}", where=str(file.path))
+        return normal
+
+    return Chunk(
+        file,
+        columns,
+        lines,
+        lambda i: _row_json(batch, i),
+        refused=refused,
+        inner=inner,
+        inner_names=lambda: struct_names(batch.schema),
+    )
 
 
 def _row_json(batch: Any, i: int) -> str:

@@ -16,11 +16,14 @@ class ColumnMaps(Settings):
     """Which source column becomes which canonical column, for each table."""
 
     users: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+    """Canonical or attribute name -> source column, or several that are joined by ". "; `info.text` is the value
+    `text` inside the JSON objects or structs of `info`."""
     items: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+    """Canonical or attribute name -> source column, or several that are joined by ". "; `info.text` is the value
+    `text` inside the JSON objects or structs of `info`."""
     interactions: dict[str, str | list[str]] = Field(default_factory=dict)
-    """Canonical or attribute name -> source column, or several that are joined by ". "."""
+    """Canonical or attribute name -> source column, or several that are joined by ". "; `info.text` is the value
+    `text` inside the JSON objects or structs of `info`."""
 
 
 class ListColumns(Settings):
@@ -81,12 +84,17 @@ class DataSettings(Settings):
     """Highest valid rating."""
     media_root: str | None = None
     """Folder that relative paths of pictures and sounds start from; null: the current directory."""
-    max_bad_rows: NonNegativeInt = 100
+    max_bad_rows: Annotated[NonNegativeInt, Execution()] = 100
     """More bad rows than this in one table fail the run; 0 allows none."""
+    max_bad_share: Annotated[float, Execution(), Field(ge=0, le=1)] = 0.05
+    """A larger share of bad rows in one table fails the run too, from the fifth bad row on; 1 allows any share."""
     encoding: str = "auto"
     """Encoding of text files: auto is UTF-8, or UTF-16 where the file starts with its mark; or e.g. cp1252."""
     delimiter: str = "auto"
     """One character or `tab`; auto tells it from the header (comma, semicolon, tab or bar)."""
+    decimal: Literal["auto", ".", ","] = "auto"
+    """Decimal sign of ratings and numeric attributes that are text. auto: a point; a comma in files that commas do
+    not delimit, where a column's values say so: 4,5 does, 1,234 alone may be a thousand and does not."""
     quoting: bool = True
     """Whether double quotes enclose fields in CSV and TSV."""
 

@@ -68,9 +68,12 @@ class Chunk:
         lines: int64 (n_rows,): line on which each row starts; row number in Parquet.
         raw: Row index -> the row as it stands in the file.
         untyped: Every value is text because the format knows no types (CSV, TSV).
+        delimiter: What separates the fields; empty where nothing does (JSONL, Parquet).
         open_ended: Columns may be absent because rows name their own (JSONL).
         bad: Rows of this run that could not be read.
         refused: Columns that no table can hold -> why.
+        inner: Dotted name -> that value inside nested columns; None where no row has it.
+        inner_names: Returns the dotted names of the values inside nested columns.
     """
 
     file: SourceFile
@@ -78,9 +81,12 @@ class Chunk:
     lines: npt.NDArray[np.int64]
     raw: Callable[[int], str]
     untyped: bool = False
+    delimiter: str = ""
     open_ended: bool = False
     bad: list[BadRow] = field(default_factory=list)
     refused: dict[str, str] = field(default_factory=dict)
+    inner: Callable[[str], pa.Array | None] = lambda name: None
+    inner_names: Callable[[], list[str]] = list
 
 
 def format_of(path: Path) -> tuple[Format, bool] | None:
@@ -133,7 +139,9 @@ def _expand(entry: str, table: str) -> list[Path]:
     matches = sorted(p for p in map(Path, glob.glob(entry, recursive=True)) if p.is_file())  # noqa: PTH207
     if not matches:
         raise MissingInputError(
-            f"{table}: file not found", where=entry, next_step=f"check the path after --{table} or in data.{table}"
+            f"{table}: file not found: {entry}",
+            where=str(path.absolute()),
+            next_step=f"check data.{table}: relative paths start from the current directory (recpipe -C changes it)",
         )
     return matches
 

@@ -19,6 +19,7 @@ from recpipe import schemas
 from recpipe.errors import DataError
 from recpipe.ingest.attributes import AttributeTypes, cast
 from recpipe.ingest.columns import ColumnPlan, column_plan
+from recpipe.ingest.decimals import DecimalSigns
 from recpipe.ingest.quarantine import BadRow, Quarantine, Reason
 from recpipe.ingest.readers import read_chunks
 from recpipe.ingest.settings import DataSettings
@@ -104,7 +105,8 @@ class TableReader:
     def __init__(self, artifact: schemas.Artifact, settings: DataSettings, quarantine: Quarantine) -> None:
         self.artifact = artifact
         self.plan: ColumnPlan = column_plan(artifact, settings)
-        self.types = AttributeTypes(getattr(settings.text_columns, artifact.name))
+        self.types = AttributeTypes(getattr(settings.text_columns, artifact.name), decimal=settings.decimal)
+        self.decimals = DecimalSigns(settings.decimal)
         self.quarantine = quarantine
         self.settings = settings
         self.n_good = 0
@@ -161,7 +163,11 @@ class TableReader:
                 where=", ".join(str(source.path) for source in sources[:3]),
                 next_step=f"check data.{self.artifact.name} and the program that writes it",
             )
-        self.quarantine.check(n_good=self.n_good, max_bad_rows=self.settings.max_bad_rows)
+        self.quarantine.check(
+            n_good=self.n_good,
+            max_bad_rows=self.settings.max_bad_rows,
+            max_bad_share=self.settings.max_bad_share,
+        )
         fields = []
         for column in self.artifact.columns:
             if column.name not in self.present:

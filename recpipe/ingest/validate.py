@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -12,6 +13,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from recpipe.ingest.attributes import to_text
+from recpipe.ingest.decimals import COMMA_NUMBER, Sign, with_points
 
 Mask = npt.NDArray[np.bool_]
 
@@ -46,9 +48,13 @@ def check_ids(column: pa.Array) -> Checked:
     return Checked(text, bad, lambda i: "no id")
 
 
-def check_ratings(column: pa.Array, *, low: float | None, high: float | None) -> Checked:
-    """Ratings as float32; null is allowed, anything but a finite number within the bounds is bad."""
-    numbers, wrong = _numbers(column)
+def check_ratings(column: pa.Array, *, low: float | None, high: float | None, decimal: Sign = ".") -> Checked:
+    """Ratings as float32; null is allowed, anything but a finite number within the bounds is bad.
+
+    Args:
+        decimal: Decimal sign of ratings that are text; the other sign makes no number.
+    """
+    numbers, wrong = _numbers(column) if decimal == "." else _comma_numbers(column)
     given = mask(numbers.is_valid(), null=False)
     as_float32 = pc.cast(numbers, pa.float32(), safe=False)
     outside = given & ~mask(pc.is_finite(as_float32), null=False)
@@ -59,7 +65,14 @@ def check_ratings(column: pa.Array, *, low: float | None, high: float | None) ->
     bounds = f"between {'any' if low is None else low} and {'any' if high is None else high}"
 
     def detail(i: int) -> str:
-        return f"{column[i].as_py()!r} is " + ("no number" if wrong[i] else f"no finite number {bounds}")
+        value = column[i].as_py()
+        if not wrong[i]:
+            return f"{value!r} is no finite number {bounds}"
+        if decimal == "." and re.match(COMMA_NUMBER, str(value)):
+            return f"{value!r} is no number with a decimal point: if the comma is the decimal sign, set data.decimal"
+        if decimal == "," and "." in str(value):
+            return f"{value!r} is no number with a decimal comma: if the point is the decimal sign, set data.decimal"
+        return f"{value!r} is no number"
 
     return Checked(as_float32, wrong | outside, detail)
 
@@ -136,6 +149,15 @@ def _numbers(column: pa.Array) -> tuple[pa.Array, Mask]:
     numeric = pc.match_substring_regex(text, _NUMBER)
     numbers = pc.if_else(numeric, text, pa.scalar(None, pa.string())).cast(pa.float64())
     return numbers, mask(pc.invert(numeric), null=False)
+
+
+def _comma_numbers(column: pa.Array) -> tuple[pa.Array, Mask]:
+    """Return what `_numbers` does, where the decimal sign of text is a comma."""
+    if not pa.types.is_string(column.type):
+        return _numbers(column)
+    pointed = mask(pc.match_substring(column, "."), null=False)
+    numbers, wrong = _numbers(with_points(pc.if_else(pa.array(pointed), pa.scalar(None, pa.string()), column)))
+    return numbers, wrong | pointed
 
 
 def _to_microseconds(numbers: pa.Array, values: npt.NDArray[np.float64], unit: str) -> pa.Array:

@@ -25,7 +25,7 @@ MIN_RATIO = 1.15
 """Times by which it must be more frequent: significance alone is cheap with many users."""
 
 MIN_MEMBER_SHARE = 0.02
-"""Least share of a segment's members who met an item that stands for them."""
+"""Least share of a segment's members who met an item, or wrote a word, that stands for them."""
 
 MIN_DOCUMENTS = 3
 """A word must occur in so many titles or users' texts, in effect: fewer are names, not themes."""
@@ -38,6 +38,16 @@ MIN_VALUE_SHARE = 0.05
 
 PRIOR_WEIGHT = 100.0
 """Weight of the prior, in pseudo-counts spread like everybody's counts."""
+
+MAX_PRIOR_SHARE = 0.5
+"""Weight of the prior relative to the counts: a handful of users would vanish in the full one."""
+
+WORD_PRIOR_SHARE = 0.1
+"""The same for words users wrote. They are thousands: in PRIOR_WEIGHT each has next to nothing, and a word that nobody
+else wrote could never be told from chance."""
+
+WEAK_Z = 1.0
+"""MIN_Z for a segment of which nothing passes that: the best guess is better than none."""
 
 NO_LABEL = "mixed"
 """Label of a segment that nothing sets apart."""
@@ -87,7 +97,9 @@ def log_odds(
     return ratio, ratio / np.sqrt(1 / (inside + tiny) + 1 / (outside + tiny))
 
 
-def telling(here: np.ndarray, total: np.ndarray, *, min_z: float = MIN_Z) -> np.ndarray:
+def telling(
+    here: np.ndarray, total: np.ndarray, *, min_z: float = MIN_Z, prior_weight: float | None = None
+) -> np.ndarray:
     """Score terms: (n_terms,), 0 where a term is not clearly more frequent than elsewhere.
 
     The score is log-odds × sqrt(share): a rare curiosity and a term everybody uses are
@@ -96,7 +108,9 @@ def telling(here: np.ndarray, total: np.ndarray, *, min_z: float = MIN_Z) -> np.
     share = here / max(float(here.sum()), 1e-9)
     if np.allclose(here.sum(), total.sum()):
         return np.asarray(share)
-    ratio, z = log_odds(here, total)
+    if prior_weight is None:
+        prior_weight = min(PRIOR_WEIGHT, MAX_PRIOR_SHARE * float(total.sum()))
+    ratio, z = log_odds(here, total, prior_weight=prior_weight)
     return np.where((z >= min_z) & (ratio >= np.log(MIN_RATIO)), ratio * np.sqrt(share), 0.0)
 
 
@@ -138,7 +152,8 @@ def _ranked_terms(
     """Return the terms of each segment in the order in which a label takes them."""
     values = _scored_values(evidence.item_weights @ attributes.matrix, attributes.values)
     user_values = _scored_values(sparse.csr_matrix(evidence.value_counts), evidence.user_values)
-    user_words = _ranked_words(evidence.user_terms)
+    user_words = _ranked_words(evidence.user_terms, sizes=evidence.sizes)
+    likely_words = _ranked_words(evidence.user_terms, sizes=evidence.sizes, min_z=WEAK_Z)
     title_words = _ranked_words(items.terms)
     decades = _ranked_words(items.decades, min_score=TELLING_DECADE)
     covered = _values_describe_items(attributes)
@@ -153,7 +168,7 @@ def _ranked_terms(
         said = set().union(*(_stems(term) for term in heads))
         words = _without_repeats([word for word in _in_turn(words, user_words[segment]) if not _stems(word) & said])
         members = [f"{s.value.column} {s.value.value} ({s.share:.0%})" for s in user_values[segment]]
-        terms = [*heads[:MAX_TERMS], *words[:MAX_TERMS], *tails, *members]
+        terms = [*heads[:MAX_TERMS], *words[:MAX_TERMS], *tails, *members] or likely_words[segment][:MAX_TERMS]
         place = max(n_terms - 1, 1)  # last in the label: a decade qualifies, it does not name
         ranked.append(list(dict.fromkeys([*terms[:place], *decades[segment][:1], *terms[place:]])))
     return ranked
@@ -225,8 +240,8 @@ def _scored_values(counts: sparse.csr_matrix, values: Sequence[AttributeValue]) 
             block = np.array([index for index, value in enumerate(values) if value.column == column])
             known = max(float(row[len(values) + position]), 1e-9)
             score = telling(row[block], total[block])
-            if not score.any():  # a small segment: the best guess is better than none
-                score = telling(row[block], total[block], min_z=1.0)
+            if not score.any():
+                score = telling(row[block], total[block], min_z=WEAK_Z)
             scored += [
                 _ScoredValue(values[block[i]], float(score[i]), float(row[block[i]]) / known) for i in _best(score)
             ]
@@ -241,14 +256,24 @@ def _value_term(value: AttributeValue) -> str:
     return value.value if any(c.isalpha() for c in value.value) else f"{value.column} {value.value}"
 
 
-def _ranked_words(counts: TermCounts, *, min_score: float = 0.0) -> list[list[str]]:
-    """Words and phrases per segment, best first."""
+def _ranked_words(
+    counts: TermCounts, *, sizes: np.ndarray | None = None, min_z: float = MIN_Z, min_score: float = 0.0
+) -> list[list[str]]:
+    """Words and phrases per segment, best first.
+
+    Args:
+        sizes: (n_segments,) members, where the counts are members who wrote the term: then enough
+            of the segment's own have to.
+    """
     names = np.array(list(counts.vocabulary), dtype=object)
     total = counts.weights.sum(axis=0)
     ranked = []
-    for here in counts.weights:
-        score = telling(here, total)
+    for segment, here in enumerate(counts.weights):
+        prior_weight = None if sizes is None else WORD_PRIOR_SHARE * float(total.sum())
+        score = telling(here, total, min_z=min_z, prior_weight=prior_weight)
         score[(counts.n_effective < MIN_DOCUMENTS) | (score < min_score)] = 0
+        if sizes is not None:
+            score[here < max(MIN_DOCUMENTS, MIN_MEMBER_SHARE * sizes[segment])] = 0
         chosen = sorted(_best(score), key=lambda index: (-score[index], names[index]))
         ranked.append(_without_repeats([names[index] for index in chosen[: 5 * MAX_TERMS]]))
     return ranked

@@ -107,5 +107,17 @@ class Stage(Generic[S]):
 
 
 def select(settings: type[S], config: Settings) -> S:
-    """Build a stage's settings from the sections of the same names in the configuration."""
-    return settings.model_validate({name: getattr(config, name) for name in settings.model_fields})
+    """Build a stage's settings from the sections of the same names in the configuration.
+
+    A stage may declare a section as a subclass that marks what it does not read as `Execution`:
+    those fields then stay out of its fingerprint.
+    """
+    return settings.model_validate(
+        {name: _as_declared(field.annotation, getattr(config, name)) for name, field in settings.model_fields.items()}
+    )
+
+
+def _as_declared(declared: Any, section: Any) -> Any:
+    if isinstance(section, Settings) and isinstance(declared, type) and declared is not type(section):
+        return section.model_dump() if issubclass(declared, type(section)) else section
+    return section

@@ -131,7 +131,7 @@ STAGE = Stage(
     "K-means (`cluster.n_clusters`, or by silhouette with `auto`) and describe each segment by what sets it apart. "
     "With `cluster.fit: false`, users are assigned to the existing segments, whose numbers stay as they are.",
     example="recpipe cluster -c config.yaml --set cluster.n_clusters=8",
-    version=1,
+    version=2,
     settings=ClusterStageSettings,
     reads=(
         Input(USER_EMBEDDINGS),

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recpipe.config import Settings
-from recpipe.encoders.settings import EncoderSettings
+from recpipe.encoders.settings import DocumentEncoderSettings
 from recpipe.schemas import EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEMS
 from recpipe.stages.base import Input, Output, Stage
 
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 class EmbedItemsSettings(Settings):
     """What decides the item embeddings."""
 
-    encoder: EncoderSettings
+    encoder: DocumentEncoderSettings
 
 
 @dataclass

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from recpipe.config import Settings
-from recpipe.encoders.settings import EncoderSettings, UsersSettings
+from recpipe.encoders.settings import QueryEncoderSettings, UsersSettings
 from recpipe.errors import ConfigError, DataError
 from recpipe.schemas import (
     EMBEDDING,
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 class EmbedUsersSettings(Settings):
     """What decides the user embeddings."""
 
-    encoder: EncoderSettings
+    encoder: QueryEncoderSettings
     users: UsersSettings
     as_of: datetime | None
 
@@ -138,10 +138,12 @@ class _EmbedUsers:
         return pa.table(columns), counts
 
     def _weights(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
-        """Return offsets, kept rows and weights of the newest events of each user."""
-        from recpipe.encoders.histories import history_weights, newest
+        """Return offsets, kept rows and weights of the newest events that count of each user."""
+        from recpipe.encoders.histories import history_weights, newest, positive
 
-        offsets, kept = newest(events.offsets, self.settings.users.max_history)
+        offsets, counting = positive(events.offsets, events.ratings, self.settings.users.positive_from)
+        offsets, kept = newest(offsets, self.settings.users.max_history)
+        kept = counting[kept]
         times = events.timestamps_us[kept] if events.timestamps_us is not None else None
         weights = history_weights(offsets, timestamps=times, as_of=self._as_of_us, settings=self.settings.users)
         return offsets, kept, weights

@@ -77,18 +77,27 @@ class Config(Settings):
         return self.cache.dir or self.workdir / "cache"
 
 
-def load(path: Path | None, overrides: Sequence[str] = (), *, sources: Mapping[str, Path] | None = None) -> Config:
+def load(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    workdir: Path | None = None,
+    sources: Mapping[str, Path] | None = None,
+) -> Config:
     """Read and validate the configuration.
 
     Args:
         path: A YAML file, or None for defaults.
         overrides: `section.key=value` strings.
+        workdir: The work directory named on the command line; it wins. A path, never read as YAML.
         sources: Source tables named on the command line, by table name; they win.
 
     Raises:
         ConfigError: Every problem found, with its key and line.
     """
     raw = config.read_raw(path, overrides)
+    if workdir is not None:
+        raw["workdir"] = workdir
     data = raw.get("data") or {}
     if sources and isinstance(data, Mapping):  # anything else is reported below
         raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pydantic import NonNegativeInt
+from pydantic import NonNegativeInt, create_model
 
-from recpipe.config import Settings
-from recpipe.ingest.settings import DataSettings, SplitSettings
+from recpipe.ingest.settings import SplitSettings
 from recpipe.schemas import INTERACTIONS, TEST_INTERACTIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS
 from recpipe.stages.base import Input, Output, Stage
+from recpipe.stages.tables import INTERACTION_SETTINGS, TableSettings
 from recpipe.store.layout import View
 
 if TYPE_CHECKING:
@@ -21,12 +21,19 @@ if TYPE_CHECKING:
 BATCH_ROWS = 65_536
 
 
-class SplitStageSettings(Settings):
-    """What decides the split."""
+class SplitStageSettings(TableSettings):
+    """What decides the split; `data` because `split.files` are read like interactions."""
 
     split: SplitSettings
-    data: DataSettings
     seed: NonNegativeInt
+
+
+_SETTINGS = create_model(
+    SplitStageSettings.__name__,
+    __base__=(SplitStageSettings, INTERACTION_SETTINGS),
+    __module__=__name__,
+    data=(INTERACTION_SETTINGS.model_fields["data"].annotation, ...),
+)
 
 
 def _run(settings: SplitStageSettings, context: StageContext) -> None:
@@ -109,7 +116,7 @@ STAGE = Stage(
     "evaluation` sees the training interactions only.",
     example="recpipe split -c config.yaml && recpipe embed-users -c config.yaml --view evaluation",
     version=2,
-    settings=SplitStageSettings,
+    settings=_SETTINGS,
     reads=(Input(INTERACTIONS, view=View.PRODUCTION),),
     writes=(Output(TRAIN_INTERACTIONS), Output(VALIDATION_INTERACTIONS), Output(TEST_INTERACTIONS)),
     run=_run,

@@ -7,10 +7,13 @@ of every other artifact.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated, Any
 
-from recpipe.config import Settings
+from pydantic import create_model
+
+from recpipe.config import Execution, Settings
 from recpipe.errors import MissingInputError
 from recpipe.ingest.settings import DataSettings
 from recpipe.schemas import INTERACTIONS, ITEM_ID, ITEMS, USER_ID, USERS, Artifact
@@ -31,6 +34,33 @@ class TableSettings(Settings):
     data: DataSettings
 
 
+_OF_FILES = ("encoding", "delimiter", "quoting", "decimal")
+_BY_TABLE = ("columns", "list_columns", "text_columns", "keep")
+
+
+def _reading(section: type[Settings], names: Collection[str], **nested: type[Settings]) -> Any:
+    """Derive a section of which a stage reads these fields only: the others stay out of its fingerprint."""
+    fields: dict[str, Any] = {
+        name: (Annotated[field.annotation, Execution()], field)
+        for name, field in section.model_fields.items()
+        if name not in names
+    }
+    fields |= {name: (kind, section.model_fields[name]) for name, kind in nested.items()}
+    return create_model(section.__name__, __base__=section, __module__=__name__, **fields)
+
+
+def _settings_of(table: Artifact, *own: str) -> type[TableSettings]:
+    """Return settings in which only what concerns one table enters the fingerprint.
+
+    Args:
+        own: Keys of `data` that concern no other table.
+    """
+    sections = {name: type(DataSettings.model_fields[name].default) for name in _BY_TABLE}
+    nested = {name: _reading(section, [table.name]) for name, section in sections.items()}
+    data = _reading(DataSettings, [*_OF_FILES, *own, *_BY_TABLE], **nested)
+    return create_model(TableSettings.__name__, __base__=TableSettings, __module__=__name__, data=(data, ...))
+
+
 def _files(table: Artifact, paths: Paths) -> list[Path]:
     """Return the source files of a table.
 
@@ -43,9 +73,19 @@ def _files(table: Artifact, paths: Paths) -> list[Path]:
         raise MissingInputError(
             f"no {table.name} table is given",
             where=f"data.{table.name}",
-            next_step=f"set data.{table.name} in the configuration, or pass --{table.name} PATH",
+            next_step=f"set data.{table.name} in the configuration, or pass --{table.name} PATH "
+            f"(to run: --set data.{table.name}=PATH)",
         )
     return [source.path for source in find_sources(paths, table=table.name)]
+
+
+def _quarantine(context: StageContext, table: Artifact) -> Path:
+    """Return where the bad rows go, without what a killed run left there; the table's lock is held."""
+    from recpipe.store.publish import sweep
+
+    path = context.quarantine(table.name)
+    sweep(path.parent, path.name)
+    return path
 
 
 def _publish(context: StageContext, artifact: Artifact, table: CanonicalTable) -> None:
@@ -70,24 +110,18 @@ def _publish(context: StageContext, artifact: Artifact, table: CanonicalTable) -
 
 def _run_users(settings: TableSettings, context: StageContext) -> None:
     from recpipe.ingest.entities import canonical_users
+    from recpipe.ingest.interactions import users_of
     from recpipe.ingest.sources import find_sources
 
     if settings.data.users is None:
         with context.write(USERS) as writer:
-            writer.write(_users_of_interactions(context))
+            for rows in users_of(context.read(INTERACTIONS).batches([USER_ID.name])):
+                writer.write(rows)
             writer.commit(derived_from=INTERACTIONS.name)
         return
     sources = find_sources(settings.data.users, table=USERS.name)
-    table = canonical_users(sources, settings.data, scratch=context.scratch, quarantine=context.quarantine(USERS.name))
+    table = canonical_users(sources, settings.data, scratch=context.scratch, quarantine=_quarantine(context, USERS))
     _publish(context, USERS, table)
-
-
-def _users_of_interactions(context: StageContext) -> pa.Table:
-    import pyarrow as pa
-
-    from recpipe.store.groups import GroupedRows
-
-    return pa.table({USER_ID.name: GroupedRows(context.read(INTERACTIONS), USER_ID).keys})
 
 
 def _run_items(settings: TableSettings, context: StageContext) -> None:
@@ -96,7 +130,7 @@ def _run_items(settings: TableSettings, context: StageContext) -> None:
 
     assert settings.data.items is not None
     sources = find_sources(settings.data.items, table=ITEMS.name)
-    table = canonical_items(sources, settings.data, scratch=context.scratch, quarantine=context.quarantine(ITEMS.name))
+    table = canonical_items(sources, settings.data, scratch=context.scratch, quarantine=_quarantine(context, ITEMS))
     _publish(context, ITEMS, table)
 
 
@@ -116,7 +150,7 @@ def _run_interactions(settings: TableSettings, context: StageContext) -> None:
         user_ids=ids(USERS, USER_ID.name),
         item_ids=ids(ITEMS, ITEM_ID.name),
         scratch=context.scratch,
-        quarantine=context.quarantine(INTERACTIONS.name),
+        quarantine=_quarantine(context, INTERACTIONS),
     )
     _publish(context, INTERACTIONS, table)
 
@@ -125,6 +159,9 @@ def _derived(settings: TableSettings, given: Given) -> bool:
     return USERS.name not in given
 
 
+INTERACTION_SETTINGS = _settings_of(INTERACTIONS, "timestamp_unit", "rating_min", "rating_max")
+"""How files of interactions are read; those of a split as well."""
+
 TABLE_STAGES: dict[str, Stage[TableSettings]] = {
     USERS.name: Stage(
         name=USERS.name,
@@ -132,7 +169,7 @@ TABLE_STAGES: dict[str, Stage[TableSettings]] = {
         description="Read and check the users; without a table of them, take the users of the interactions.",
         example="",
         version=1,
-        settings=TableSettings,
+        settings=_settings_of(USERS),
         reads=(Input(INTERACTIONS, when=_derived),),
         writes=(Output(USERS),),
         run=_run_users,
@@ -145,7 +182,7 @@ TABLE_STAGES: dict[str, Stage[TableSettings]] = {
         description="Read and check the items.",
         example="",
         version=1,
-        settings=TableSettings,
+        settings=_settings_of(ITEMS, "media_root"),
         reads=(),
         writes=(Output(ITEMS),),
         run=_run_items,
@@ -158,7 +195,7 @@ TABLE_STAGES: dict[str, Stage[TableSettings]] = {
         description="Read and check the interactions and sort them by user and time.",
         example="",
         version=1,
-        settings=TableSettings,
+        settings=INTERACTION_SETTINGS,
         reads=(
             Input(USERS, when=lambda settings, given: USERS.name in given),
             Input(ITEMS, when=lambda settings, given: ITEMS.name in given),

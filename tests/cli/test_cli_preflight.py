@@ -49,7 +49,7 @@ def test_a_foreign_file_in_the_way_is_kept_until_forced(finished: Path, world: W
     for path in (foreign, Path("notes.txt")):
         before = path.read_bytes()
         result = run_cli("score", "-c", world.config, "--output", path, expect=2)
-        assert "recpipe did not write" in result.stderr and str(path) in result.stderr and "--force" in result.stderr
+        assert "is no earlier" in result.stderr and str(path) in result.stderr and "--force" in result.stderr
         assert path.read_bytes() == before
     run_cli("score", "-c", world.config, "--output", foreign, "--force")
     assert manifest_of(foreign).rows == 200

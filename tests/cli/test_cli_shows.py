@@ -119,7 +119,7 @@ def test_recommend_prints_profile_history_and_titles(finished: Path, world: Worl
 
 def test_recommend_of_an_unknown_user_is_an_error(finished: Path, world: World, run_cli):
     result = run_cli("recommend", "nobody", "-c", world.config, expect=3)
-    assert "no recommendations for user 'nobody'" in result.stderr and "check the id" in result.stderr
+    assert "unknown user 'nobody'" in result.stderr and "check the id" in result.stderr
     assert result.stdout == ""
 
 
@@ -155,7 +155,8 @@ def test_import_movielens_then_run(run_cli, tmp_path: Path, monkeypatch, tiny_en
     _movielens(tmp_path / "ml")
     result = run_cli("import", "movielens", "ml", "--to", "tables")
     assert "done → tables" in result.stderr and result.stdout == ""
-    assert {path.name for path in Path("tables").iterdir()} == {"items.parquet", "interactions.parquet", "tags.parquet"}
+    shown = {path.name for path in Path("tables").iterdir() if not path.name.startswith(".")}
+    assert shown == {"items.parquet", "interactions.parquet", "tags.parquet"}
     items = pq.read_table("tables/items.parquet").to_pylist()
     assert [(row["item_id"], row["title"], row["year"]) for row in items][:2] == [
         ("1", "The Matrix", 1999), ("2", "Heat", 1995),
@@ -224,8 +225,7 @@ def test_json_log_lines_parse_and_stdout_has_none(world: World, run_cli, tmp_pat
 
 def test_a_quiet_night_says_little(finished: Path, world: World, run_cli):
     result = run_cli("run", "-c", world.config)
-    assert len(result.stderr.splitlines()) <= len(CHAIN) + len(EVALUATION_CHAIN)
-    assert all(line.endswith(": up to date") for line in result.stderr.splitlines())
+    assert result.stderr == ""
     assert len(result.stdout.splitlines()) == 1
 
 

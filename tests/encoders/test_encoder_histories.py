@@ -6,10 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recpipe.encoders import histories
-from recpipe.encoders.histories import MICROSECONDS_A_DAY, combine, history_weights, mean_of_history, newest
+from recpipe.encoders.histories import MICROSECONDS_A_DAY, combine, history_weights, mean_of_history, newest, positive
 from recpipe.encoders.settings import UsersSettings
 
 SETTINGS = UsersSettings(half_life_days=10, half_life_events=2)
+
+
+def test_only_ratings_from_the_threshold_and_missing_ones_count() -> None:
+    offsets = np.array([0, 3, 3, 6])
+    ratings = np.array([5, 3.7, 3.6, np.nan, 1, 4], np.float32)
+    new_offsets, rows = positive(offsets, ratings, 3.7)
+    assert (new_offsets.tolist(), rows.tolist()) == ([0, 2, 2, 4], [0, 1, 3, 5])
+    for kept in (positive(offsets, ratings, None), positive(offsets, None, 3.7)):
+        assert (kept[0].tolist(), kept[1].tolist()) == ([0, 3, 3, 6], list(range(6)))
+    nothing, rows = positive(offsets, np.zeros(6, np.float32), 1)
+    assert (nothing.tolist(), rows.tolist()) == ([0, 0, 0, 0], [])
 
 
 def test_a_half_life_of_days_halves_the_weight() -> None:

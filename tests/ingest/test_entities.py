@@ -257,9 +257,11 @@ def test_nested_columns_are_left_out_with_a_note_and_refused_where_needed(tmp_pa
     path = write(tmp_path / "i.jsonl", '{"item_id": 1, "title": "A", "more": {"x": 1}}\n')
     result = load("items", path)
     assert result.schema.names == ["item_id", "title"]
-    assert result.notes == (f"items: column more is left out: it holds nested values ({path}, line 1)",)
-    with pytest.raises(DataError, match="column title cannot be used"):
-        load("items", write(path, '{"item_id": 1, "title": {"en": "A"}}\n'))
+    why = f"it holds nested values ({path}, line 1); data.columns can map what is inside, e.g. more.x"
+    assert result.notes == (f"items: column more is left out: {why}",)
+    with pytest.raises(DataError, match="column title cannot be used") as caught:
+        load("items", write(path, '{"item_id": 1, "title": {"en": "A", "de": "B", "all": [{}]}}\n'))
+    assert "{items: {title: title.en}}; inside nested columns: title.en, title.de" in str(caught.value)
 
 
 def test_batches_can_be_read_twice_until_deleted(tmp_path: Path) -> None:
@@ -286,7 +288,7 @@ def test_rows_are_conserved_and_first_of_an_id_stays(tmp_path: Path, rows: list[
         with pytest.raises(DataError):
             load("items", path)
         return
-    result = load("items", path)
+    result = load("items", path, DataSettings(max_bad_share=1))
     found = {row["item_id"]: row["title"] for row in table_of(result).to_pylist()}
     assert list(found.items()) == list(expected.items())
     assert result.n_rows + result.n_bad == len(rows)
@@ -301,6 +303,8 @@ def test_rows_are_conserved_and_first_of_an_id_stays(tmp_path: Path, rows: list[
         ({"rating_min": 5, "rating_max": 1}, "rating_min must be below"),
         ({"columns": {"user": {}}}, "did you mean 'users'"),
         ({"max_bad_rows": -1}, "max_bad_rows"),
+        ({"max_bad_share": 5}, "max_bad_share"),
+        ({"decimal": ";"}, "decimal"),
     ],
 )
 def test_settings_are_checked(raw: dict[str, object], message: str) -> None:

@@ -254,11 +254,18 @@ def test_sources_are_files_folders_and_globs(tmp_path: Path) -> None:
     assert [file.path.name for file in find_sources(both, table="items")] == ["b.csv", "a.csv"]
 
 
-def test_sources_that_are_not_there(tmp_path: Path) -> None:
+def test_sources_that_are_not_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for path in (tmp_path / "no.csv", tmp_path / "no*.csv"):
         with pytest.raises(MissingInputError, match="file not found") as caught:
             find_sources(path, table="items")
         assert caught.value.exit_code == 4
+        assert str(path) in str(caught.value.where)
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(MissingInputError, match=r"items: file not found: sub/no\.csv") as caught:
+        find_sources("sub/no.csv", table="items")
+    assert caught.value.where == str(tmp_path / "sub" / "no.csv")
+    assert "relative paths start from the current directory" in str(caught.value.next_step)
+    assert "--items" not in str(caught.value.next_step)
     with pytest.raises(DataError, match="cannot tell the format"):
         find_sources(write(tmp_path / "a.xlsx", b"x"), table="items")
     (tmp_path / "empty").mkdir()

@@ -139,7 +139,7 @@ def test_every_kind_of_bad_row_is_found_with_its_line(tmp_path: Path, quoted: bo
     first = '"a",1,4,100' if quoted else "a,1,4,100"
     content = "user_id,item_id,rating,timestamp\n" + first + "\n" + "".join(f"{row}\n" for row, _, _ in BAD)
     path = write(tmp_path / "x.csv", content)
-    result = load(path, DataSettings(rating_min=0.5, rating_max=5), users=["a"], items=["1"])
+    result = load(path, DataSettings(rating_min=0.5, rating_max=5, max_bad_share=1), users=["a"], items=["1"])
     assert (result.n_rows, result.n_bad) == (1, len(BAD))
     rows = sorted(pq.read_table(tmp_path / "quarantine.parquet").to_pylist(), key=lambda row: row["line"])
     for line, (row, (raw, reason, detail)) in enumerate(zip(rows, BAD, strict=True), start=3):
@@ -207,11 +207,12 @@ def test_rows_are_conserved_and_sorted(tmp_path: Path, suffix: str, rows: list[t
         text = "".join(json.dumps(dict(zip(names, row, strict=True))) + "\n" for row in rows)
     good = [r for r in rows if r[0] in {"a", "b", "c"} and r[1] in {"1", "2"} and r[2] != "x" and r[3].isdigit()]
     path = write(tmp_path / f"x{suffix}", text)
+    options = DataSettings(max_bad_share=1)
     if not good:
         with pytest.raises(DataError):
-            load(path, users=["c", "a", "b"], items=["1", "2"])
+            load(path, options, users=["c", "a", "b"], items=["1", "2"])
         return
-    result = load(path, users=["c", "a", "b"], items=["1", "2"])
+    result = load(path, options, users=["c", "a", "b"], items=["1", "2"])
     assert result.n_rows + result.n_bad == len(rows)
     expected = sorted(good, key=lambda row: ("cab".index(row[0]), int(row[3])))
     assert [(r["user_id"], r["item_id"]) for r in rows_of(result)] == [(r[0], r[1]) for r in expected]

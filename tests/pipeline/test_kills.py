@@ -14,9 +14,21 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 from conftest import World
-from runs import assert_same_artifact, digests, finish, leftovers, manifest_of, snapshot, start, wait_for, write_items
+from runs import (
+    assert_same_artifact,
+    copy_of_finished,
+    digests,
+    finish,
+    leftovers,
+    manifest_of,
+    snapshot,
+    start,
+    wait_for,
+    write_items,
+)
 
 from recpipe.store import parts
+from recpipe.store.model_folders import current_model
 
 pytestmark = pytest.mark.slow
 
@@ -175,12 +187,93 @@ def test_killed_while_scoring(moment: int, world: World, run_cli, tmp_path: Path
     assert not leftovers(tmp_path)
 
 
+EPOCHS = 300
+LEARNED = (
+    "--set", "train.model=factorization", "--set", "train.target=implicit", "--set", f"train.max_epochs={EPOCHS}",
+    "--set", f"train.patience={EPOCHS}", "--set", "train.hidden_dim=8",
+)  # fmt: skip
+TRAINED = {  # how long, in which view, and how many epochs that is
+    "number": ("production", ("--set", f"train.n_epochs={EPOCHS}")),
+    "validated": ("evaluation", ()),
+    "held-out": ("production", ()),  # epochs chosen on 10 %, then all of them again
+}
+
+
+def _checkpoints(folder: Path) -> list[Path]:
+    return list(folder.glob("work/.parts/*/factorization/*.safetensors"))
+
+
+@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("trained", TRAINED)
+def test_killed_while_training(
+    trained: str, moment: int, world: World, run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Resumed from the checkpoint, the model is the one a run nobody disturbed gives."""
+    monkeypatch.chdir(tmp_path)
+    view, how_long = TRAINED[trained]
+    copy_of_finished(world, tmp_path)
+    (tmp_path / "work" / "evaluation" / "models" / "content" / "model_choice.parquet").unlink()
+    words = ("train", "-c", world.config, *LEARNED, *how_long, "--view", view)
+    choice = ("--model-choice-out", "expected_choice.parquet") if view == "evaluation" else ()
+    run_cli(*words, "--model-out", "expected", *choice)
+    root = tmp_path / "work" / ("evaluation" if view == "evaluation" else "") / "models" / "factorization"
+
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: _checkpoints(tmp_path), process)
+    time.sleep(random.Random(moment).random() * 0.5)
+    assert _kill(process), "it was over before it was killed"
+    assert not (root / "current.json").exists()
+    assert _checkpoints(tmp_path), "the checkpoint went with the process"
+
+    result = run_cli(*words)
+    resumed = re.search(r"going on from a checkpoint after (\d+) epochs", result.stderr)
+    assert resumed and int(resumed[1]) >= 1, result.stderr
+    mine, theirs = (current_model(folder)[0] for folder in (root, Path("expected")))
+    for name in ("weights.safetensors", "model.json"):
+        assert (mine / name).read_bytes() == (theirs / name).read_bytes()
+    assert_same_artifact(mine / "training_history.parquet", theirs / "training_history.parquet", without=("seconds",))
+    if choice:
+        assert_same_artifact(root / "model_choice.parquet", Path("expected_choice.parquet"))
+    assert not _checkpoints(tmp_path) and not leftovers(tmp_path)
+
+
+@pytest.mark.parametrize("moment", range(4))
+def test_killed_while_evaluating(moment: int, world: World, run_cli, tmp_path: Path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    evaluation = copy_of_finished(world, tmp_path) / "evaluation"
+    names = ("metrics", "metric_differences", "user_metrics")
+    words = ("evaluate", "-c", world.config, "--set", "evaluate.n_bootstrap=30000", "--set", "evaluate.k=[5,10]")
+    outputs = [word for name in names for word in (f"--{name.replace('_', '-')}-out", f"expected/{name}.parquet")]
+    run_cli(*words, *outputs)
+    older = {name: manifest_of(evaluation / f"{name}.parquet").fingerprint for name in names}
+
+    process = start(*words, cwd=tmp_path)
+    wait_for(lambda: any(str(process.pid) in path.read_text() for path in _metric_locks(tmp_path)), process)
+    time.sleep(0.3 + random.Random(moment).random() * 1.5)
+    assert _kill(process), "it was over before it was killed"
+    for name in names:
+        path = evaluation / f"{name}.parquet"
+        _assert_whole(path, manifest_of(path).rows)
+    assert manifest_of(evaluation / "metrics.parquet").fingerprint == older["metrics"]
+
+    run_cli(*words)
+    for name in names:
+        assert_same_artifact(evaluation / f"{name}.parquet", Path("expected") / f"{name}.parquet")
+    assert not leftovers(tmp_path)
+    result = run_cli(*words)
+    assert "evaluate: up to date" in result.stderr
+
+
+def _metric_locks(folder: Path) -> list[Path]:
+    return list(folder.glob("work/.locks/metrics.parquet-*.lock"))
+
+
 def test_killed_run_can_be_run_again(world: World, run_cli, tmp_path: Path, monkeypatch):
     """`run` at whatever stage it was: the next one finishes what is left."""
     monkeypatch.chdir(tmp_path)
     run_cli("run", "-c", world.config, "--workdir", "expected")
     generator = random.Random(5)
-    outputs = ("item_embeddings", "user_embeddings", "segments", "recommendations")
+    outputs = ("item_embeddings", "evaluation/metrics", "user_embeddings", "segments", "recommendations")
     for name in outputs:
         process = start("run", "-c", world.config, "--force", cwd=tmp_path)
         path = tmp_path / "work" / f"{name}.parquet"

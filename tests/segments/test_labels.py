@@ -166,3 +166,41 @@ def test_equal_labels_get_another_term_then_a_title_then_a_number() -> None:
 
 def test_a_phrase_takes_the_place_of_its_words() -> None:
     assert _without_repeats(["baking", "jazz", "bread baking", "breads"]) == ["bread baking", "jazz"]
+
+
+def _written(*texts: str) -> tuple[pa.Table, Histories]:
+    users = pa.table({"user_id": [str(number) for number in range(len(texts))], "text": list(texts)})
+    return users, Histories(np.zeros(len(texts) + 1, np.int64), np.empty(0, np.int64))
+
+
+def test_a_word_that_nobody_else_wrote_is_found_among_many_words() -> None:
+    """Each user writes 20 words of 2,000; the members of segment 0 write one more, like nobody else."""
+    rng = np.random.default_rng(8)
+    names = [f"{chr(97 + i // 400)}{chr(97 + i // 20 % 20)}{chr(97 + i % 20)}x" for i in range(2000)]
+    texts = [" of ".join(rng.choice(names, 20)) for _ in range(120)]
+    texts = [f"{text} of kimchi" if user < 12 else text for user, text in enumerate(texts)]
+    segments = (np.arange(120) >= 40).astype(np.int32)
+    found = describe_segments(gather(segments, *_written(*texts), 2), attributes(), [ITEMS.select(["item_id"])])
+    assert found[0].label == "kimchi"
+    assert "kimchi" not in found[1].terms
+
+
+def test_a_word_of_few_members_does_not_stand_for_them() -> None:
+    texts = ["kimchi of bread"] * 19 + ["bread"] * 981 + ["radios"] * 3000
+    segments = (np.arange(4000) >= 1000).astype(np.int32)
+    found = describe_segments(gather(segments, *_written(*texts), 2), attributes(), [ITEMS.select(["item_id"])])
+    assert found[0].terms == ("bread",)
+    assert found[1].terms == ("radios",)
+
+
+def test_a_handful_of_users_is_labelled_by_what_they_took_or_wrote() -> None:
+    titles = pa.table({"item_id": ["a", "b", "c"], "title": ["Bread Book", "Bike Book", "Dune"]})
+    users = pa.table({"user_id": ["1", "2", "3"], "text": [None, None, None]})
+    evidence = SegmentEvidence.empty(n_segments=2, n_items=3)
+    evidence.update(np.array([0, 1, 0], np.int32), users, Histories(np.array([0, 1, 2, 3]), np.array([0, 1, 2])))
+    none = item_attributes((), [titles])
+    assert [text.label for text in describe_segments(evidence, none, [titles])] == ["like Bread Book", "like Bike Book"]
+    texts = ["sourdough bread", "sourdough cakes", "sourdough", "bikes", "mountain bikes", "bikes"]
+    segments = np.array([0, 0, 0, 1, 1, 1], np.int32)
+    found = describe_segments(gather(segments, *_written(*texts), 2), attributes(), [ITEMS.select(["item_id"])])
+    assert [text.label for text in found] == ["sourdough", "bikes"]

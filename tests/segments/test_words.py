@@ -35,3 +35,20 @@ def test_phrases_end_at_punctuation_and_function_words() -> None:
 
 def test_phrases_do_not_cross_texts() -> None:
     assert terms(["jazz", "piano"]) == {"jazz", "piano"}
+
+
+@pytest.mark.parametrize("noise", ["heard", "gets", "answer", "weakness", "brought", "don't", "I'm", "they've"])
+def test_what_anybody_does_is_no_term_and_ends_a_phrase(noise: str) -> None:
+    assert terms([f"choir {noise} banjo"]) == {"choir", "banjo"}
+
+
+def test_qualifiers_begin_phrases_but_stand_for_nothing_alone() -> None:
+    assert terms(["the big bang"]) == {"bang", "big bang"}
+    assert terms(["good old trains"]) == {"trains", "old trains"}
+    assert terms(["it is big"]) == set()
+
+
+def test_pastimes_named_by_verbs_stay() -> None:
+    assert {"reading", "running", "cooking", "drawing", "walking"} <= terms(
+        ["reading, running, cooking, drawing, walking"]
+    )

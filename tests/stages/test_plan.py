@@ -73,7 +73,23 @@ class TestFingerprints:
                 "users.profile_weight=0.9",
                 in_both_views("embed_users", "cluster", "train") | {"score", "evaluation/evaluate"},
             ),
-            ("data.max_bad_rows=7", ALL),
+            ("encoder.item_text=[title]", ALL - TABLES - {"evaluation/split"}),
+            ("encoder.document_prompt=x", ALL - TABLES - {"evaluation/split"}),
+            *(
+                (override, in_both_views("embed_users", "cluster", "train") | {"score", "evaluation/evaluate"})
+                for override in ("encoder.user_text=[bio]", "encoder.query_prompt=x", "users.positive_from=3")
+            ),
+            ("data.max_bad_rows=7", set()),
+            ("data.max_bad_share=1", set()),
+            ("data.timestamp_unit=s", ALL - {"users", "items", "embed_items"}),
+            ("data.rating_min=0", ALL - {"users", "items", "embed_items"}),
+            ("data.keep={interactions: []}", ALL - {"users", "items", "embed_items"}),
+            # interactions are checked against users and items
+            ("data.columns={users: {text: bio}}", ALL - {"items", "embed_items"}),
+            ("data.text_columns={items: [code]}", ALL - {"users"}),
+            ("data.media_root=pictures", ALL - {"users"}),
+            ("data.encoding=utf-8", ALL),
+            ("data.decimal=.", ALL),
         ],
     )
     def test_change_with_what_decides_the_result(self, world: World, override: str, expected: set[str]) -> None:
@@ -150,6 +166,7 @@ class TestChain:
         with pytest.raises(MissingInputError, match="no items table is given") as caught:
             planner_for_nothing().plan(stage_named("embed_items"), View.PRODUCTION)
         assert "--items PATH" in str(caught.value.next_step)
+        assert "to run: --set data.items=PATH" in str(caught.value.next_step)
 
 
 def planner_for_nothing() -> Planner:

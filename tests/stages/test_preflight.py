@@ -114,7 +114,7 @@ def test_a_file_of_somebody_elses_in_the_way(world: World, content: str) -> None
         path.write_text("years of work\n")
     before = path.read_bytes()
     found = planned(world, output=str(path))
-    caught = refused(found, ConfigError, "a file that recpipe did not write")
+    caught = refused(found, ConfigError, "is no earlier")
     assert "--force" in str(caught.next_step)
     assert path.read_bytes() == before
     check(*found, force=True)
@@ -156,7 +156,7 @@ def test_the_chain_checks_its_last_stage_first(world: World) -> None:
     Path("work/recommendations.parquet").write_bytes(b"years of work")
     pq.write_table(pa.table({"a": [1]}), "work/recommendations.parquet")
     planner = Planner(load(world.config))
-    with pytest.raises(ConfigError, match="a file that recpipe did not write"):
+    with pytest.raises(ConfigError, match="is no earlier"):
         run_chain(planner)
     assert not Path("work/tables/items.parquet").exists()
     assert not Path("work/item_embeddings.parquet").exists()

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from recpipe.errors import ConfigError, DataError, LockedError, RecpipeError, UnavailableError
-from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
+from recpipe.schemas import ARTIFACTS, INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
 from recpipe.stages.base import Input, select
 from recpipe.stages.pipeline.plan import Plan, Planner, State, command_for
 from recpipe.stages.pipeline.registry import AnyStage, producer
@@ -29,8 +29,13 @@ def check(config: Config, plans: Sequence[Plan], *, force: bool) -> None:
     check_device(config.device)
     for plan in plans:
         plan.require_inputs()
-        for path in plan.outputs.values():
-            _check_output(plan, path, force=force)
+        if len(set(plan.outputs.values())) < len(plan.outputs):
+            raise ConfigError(
+                f"{plan.stage.command} would write two artifacts to one file",
+                where=", ".join(f"{name}: {path}" for name, path in plan.outputs.items()),
+            )
+        for name, path in plan.outputs.items():
+            _check_output(plan, name, path, force=force)
 
 
 def check_device(device: str) -> None:
@@ -61,7 +66,7 @@ def _check_folder(folder: Path, key: str) -> None:
         raise ConfigError("the folder cannot be written", where=f"{key}: {folder}")
 
 
-def _check_output(plan: Plan, path: Path, *, force: bool) -> None:
+def _check_output(plan: Plan, name: str, path: Path, *, force: bool) -> None:
     _check_folder(path.parent, "output")
     sources = [*plan.files, *(entry.path for entry in plan.inputs.values())]
     sources += [file for table in plan.tables for file in table.files]
@@ -71,24 +76,23 @@ def _check_output(plan: Plan, path: Path, *, force: bool) -> None:
             where=str(path),
             next_step="name another file with --output",
         )
-    folder_wanted = any(
-        output.artifact.folder and plan.outputs.get(output.artifact.name) == path for output in plan.stage.writes
-    )
+    folder_wanted = ARTIFACTS[name].folder
     if path.is_dir() and not folder_wanted:
         raise ConfigError("a folder stands where a file is to be written", where=str(path))
     if path.is_file() and folder_wanted:
         raise ConfigError("a file stands where a model folder is to be written", where=str(path))
-    if path.is_file() and not force and not _is_ours(path):
+    if path.is_file() and not force and not _is_earlier(path, name):
         raise ConfigError(
-            "a file that recpipe did not write stands where the output goes",
+            f"what stands where the output goes is no earlier {name}",
             where=str(path),
             next_step="name another file with --output, or overwrite it with --force",
         )
 
 
-def _is_ours(path: Path) -> bool:
+def _is_earlier(path: Path, name: str) -> bool:
     try:
-        return read_manifest(path) is not None
+        manifest = read_manifest(path)
+        return manifest is not None and manifest.artifact == name
     except DataError:
         return path.suffix == ".parquet"  # a damaged artifact may be replaced, a table of somebody's not
 

@@ -106,7 +106,6 @@ def _up_to_date(plan: Plan, first: Path) -> Outcome:
     if plan.stage.name not in TABLE_STAGES:
         for path in plan.outputs.values():
             os.utime(path / CURRENT if path.is_dir() else path)  # so that make is content
-        logs.get().info("up to date", extra=logs.fields(output=str(first)))
     return Outcome(plan.stage.command, plan.view, False, 0.0, 0.0, _rows(first), first)
 
 
