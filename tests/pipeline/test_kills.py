@@ -187,7 +187,7 @@ def test_killed_while_scoring(moment: int, world: World, run_cli, tmp_path: Path
     assert not leftovers(tmp_path)
 
 
-EPOCHS = 300
+EPOCHS = 200
 LEARNED = (
     "--set", "train.model=factorization", "--set", "train.target=implicit", "--set", f"train.max_epochs={EPOCHS}",
     "--set", f"train.patience={EPOCHS}", "--set", "train.hidden_dim=8",
@@ -203,7 +203,7 @@ def _checkpoints(folder: Path) -> list[Path]:
     return list(folder.glob("work/.parts/*/factorization/*.safetensors"))
 
 
-@pytest.mark.parametrize("moment", range(3))
+@pytest.mark.parametrize("moment", range(2))
 @pytest.mark.parametrize("trained", TRAINED)
 def test_killed_while_training(
     trained: str, moment: int, world: World, run_cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -237,7 +237,7 @@ def test_killed_while_training(
     assert not _checkpoints(tmp_path) and not leftovers(tmp_path)
 
 
-@pytest.mark.parametrize("moment", range(4))
+@pytest.mark.parametrize("moment", range(3))
 def test_killed_while_evaluating(moment: int, world: World, run_cli, tmp_path: Path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     evaluation = copy_of_finished(world, tmp_path) / "evaluation"
