@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pydantic import NonNegativeInt, create_model
 
@@ -28,12 +28,10 @@ class SplitStageSettings(TableSettings):
     seed: NonNegativeInt
 
 
-_SETTINGS = create_model(
-    SplitStageSettings.__name__,
-    __base__=(SplitStageSettings, INTERACTION_SETTINGS),
-    __module__=__name__,
-    data=(INTERACTION_SETTINGS.model_fields["data"].annotation, ...),
-)
+def _settings() -> type[SplitStageSettings]:
+    """Return the settings in which `data` holds what concerns interactions only."""
+    data: Any = (INTERACTION_SETTINGS.model_fields["data"].annotation, ...)
+    return create_model(SplitStageSettings.__name__, __base__=SplitStageSettings, __module__=__name__, data=data)
 
 
 def _run(settings: SplitStageSettings, context: StageContext) -> None:
@@ -116,7 +114,7 @@ STAGE = Stage(
     "evaluation` sees the training interactions only.",
     example="recpipe split -c config.yaml && recpipe embed-users -c config.yaml --view evaluation",
     version=2,
-    settings=_SETTINGS,
+    settings=_settings(),
     reads=(Input(INTERACTIONS, view=View.PRODUCTION),),
     writes=(Output(TRAIN_INTERACTIONS), Output(VALIDATION_INTERACTIONS), Output(TEST_INTERACTIONS)),
     run=_run,

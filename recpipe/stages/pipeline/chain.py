@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import replace
 
+from recpipe import logs
 from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Scope
 from recpipe.stages.pipeline import preflight
 from recpipe.stages.pipeline.nights import keep_night, prune
@@ -82,6 +83,9 @@ def run_chain(planner: Planner, *, force: bool = False, skip_evaluation: bool = 
         for plan in plans:
             # the chain has the source tables as plans of their own
             outcomes += run_plan(planner, replace(plan, tables=()), force=force)
+            if not outcomes[-1].ran:
+                with logs.stage(plan.stage.command):
+                    logs.get().debug("up to date")
         # nobody else works here, and what was planned is published: these are parts of settings given up
         parts.discard(layout.all_parts)
         if any(outcome.ran for outcome in outcomes):
