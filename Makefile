@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 READY  := $(VENV)/.ready
-SAMPLE := $(BIN)/recpipe
+RECPIPE := $(BIN)/recpipe
 
 .PHONY: sample test test-slow lint bench docs clean
 
 sample: $(READY)  ## run the whole pipeline on data/sample and print what it found
-	HF_HUB_OFFLINE=1 $(SAMPLE) run -c configs/sample.yaml
-	$(SAMPLE) segments -c configs/sample.yaml
-	$(SAMPLE) recommend --sample 2 -c configs/sample.yaml
+	HF_HUB_OFFLINE=1 $(RECPIPE) run -c configs/sample.yaml
+	$(RECPIPE) segments -c configs/sample.yaml
+	$(RECPIPE) recommend --sample 2 -c configs/sample.yaml
+	$(RECPIPE) metrics --slice all -c configs/sample.yaml
 
 test: lint  ## lint and fast tests, under 6 minutes
 	$(BIN)/python -m pytest

@@ -12,9 +12,11 @@ from recpipe.store.layout import View
 
 @click.command("metrics", short_help="Print the table of metrics of the last evaluation.")
 @click.option("--k", "k", type=int, help="Length of list to show; the first of evaluate.k by default.")
+@click.option("--slice", "slices", multiple=True, help="Only this slice, e.g. all; may be repeated.")
 @options.configured
 def command(
     k: int | None,
+    slices: tuple[str, ...],
     config_path: Path | None,
     overrides: tuple[str, ...],
     workdir: Path | None,
@@ -24,8 +26,9 @@ def command(
     """Print every model's figures with intervals, slice by slice, and paired differences.
 
     \b
-    Example:
+    Examples:
       recpipe metrics -c config.yaml
+      recpipe metrics -c config.yaml --slice all --k 20
     """
     from recpipe.cli.artifacts import open_artifact
     from recpipe.metrics.summary import read_difference_rows, read_metric_rows
@@ -42,9 +45,14 @@ def command(
     details = figures.manifest.details if figures.manifest else {}
     if "split" in details:
         click.echo(f"{describe_protocol(details, details)}\n")
+    rows = read_metric_rows(figures.table())
+    known = list(dict.fromkeys(row.slice for row in rows))
+    for name in slices:
+        if name not in known:
+            raise click.UsageError(f"no slice '{name}'; there are {', '.join(known)}")
     click.echo(
         metrics_text(
-            read_metric_rows(figures.table()),
+            [row for row in rows if not slices or row.slice in slices],
             read_difference_rows(differences.table()),
             k=k or config.evaluate.k[0],
             level=config.evaluate.level,

@@ -343,3 +343,10 @@ def test_slices_can_be_left_out(finished: Path, world: World, run_cli):
     assert {row["slice"] for row in _rows(finished / "evaluation" / "metrics.parquet")} == {"all"}
     lineage = json.loads(run_cli("inspect", "work/evaluation/metrics.parquet", "--json").stdout)
     assert lineage["view"] == "evaluation" and "ndcg" in lineage["details"]["definitions"]
+
+
+def test_metrics_of_one_slice(finished: Path, world: World, run_cli):
+    shown = run_cli("metrics", "-c", world.config, "--slice", "all").stdout
+    assert "\nall: " in shown and "warm_users: " not in shown and "segment_" not in shown
+    refused = run_cli("metrics", "-c", world.config, "--slice", "al", expect=2)
+    assert "no slice 'al'" in refused.stderr and "all" in refused.stderr

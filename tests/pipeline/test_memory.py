@@ -63,6 +63,7 @@ def peaks(world: World, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFac
             "device": "cpu",
             "encoder": {"model_name": str(tiny_encoder)},
             "cluster": {"n_clusters": 3, "pca_dim": 4, "n_init": 1, "sample_rows": 2000},
+            "train": {"model": "content"},
             "score": {"top_n": 5},
         }
         config = folder / "config.yaml"
@@ -72,12 +73,12 @@ def peaks(world: World, tiny_encoder: Path, tmp_path_factory: pytest.TempPathFac
         _peak_mib("embed-items", "-c", config, cwd=folder)
         # reading the source tables is not measured: its buffers are fuller with MANY rows than with FEW
         _peak_mib("train", "-c", config, "--set", "train.model=popularity", cwd=folder)
-        for command in ("embed-users", "cluster", "train", "score"):
+        for command in ("embed-users", "cluster", "train", "score", "split"):
             found.setdefault(command, []).append(_peak_mib(command, "-c", config, cwd=folder))
     return found
 
 
-@pytest.mark.parametrize("stage", ["embed-items", "embed-users", "cluster", "train", "score"])
+@pytest.mark.parametrize("stage", ["embed-items", "embed-users", "cluster", "train", "score", "split"])
 def test_ten_times_the_rows_in_the_same_memory(stage: str, peaks: dict[str, list[float]]):
     few, many = peaks[stage]
     assert few > 50, "nothing was measured"
