@@ -26,7 +26,9 @@ lint: $(READY)  ## formatting, types, layers
 	$(BIN)/lint-imports
 
 bench: $(READY)  ## benchmarks against peers, on demand
-	@for script in tests/benchmarks/bench_*.py; do echo "== $$script"; $(BIN)/python $$script || exit 1; done
+	$(BIN)/python tests/benchmarks/bench_topn.py
+	$(BIN)/python tests/benchmarks/bench_deep_pairs.py
+	@echo "with MovieLens at hand: $(BIN)/python tests/benchmarks/bench_learned_models.py --help"
 
 docs: $(READY)  ## regenerate the reference pages from the declarations
 	$(BIN)/python docs/generate.py
