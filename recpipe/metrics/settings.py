@@ -12,6 +12,10 @@ Slice = Literal["warm_users", "cold_users", "cold_items", "cold_items_only", "se
 """A part of the evaluation reported apart; the slice `all` is always there."""
 
 
+ORACLE = "oracle"
+"""Stands in the table of a simulated world: ranks by what users truly prefer."""
+
+
 class EvaluateSettings(Settings):
     """What is measured and how sure it is."""
 

@@ -39,8 +39,8 @@ class Input:
         view: The view it is read from, where that is not the stage's own.
         options: What the command that makes it needs, where that is not what the reader was given.
         views: The views the stage reads it in.
-        optional: Not read where it does not exist, or where it was made with other settings
-            than the stage's own (a choice of hyper-parameters belongs to one search).
+        optional: Not read where it does not exist, or where the sections `same` of its settings
+            are not the stage's own (a choice of hyper-parameters belongs to one model).
     """
 
     artifact: Artifact
@@ -49,6 +49,7 @@ class Input:
     options: str = ""
     views: tuple[View, ...] = tuple(View)
     optional: bool = False
+    same: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ from pydantic import NonNegativeInt, SerializeAsAny, model_validator
 
 from recpipe.config import Settings, did_you_mean
 from recpipe.errors import ConfigError
-from recpipe.metrics.settings import EvaluateSettings
+from recpipe.metrics.settings import ORACLE, EvaluateSettings
 from recpipe.models.registry import model_names
 from recpipe.models.settings import ModelSettings
 from recpipe.schemas import (
@@ -61,6 +61,13 @@ class EvaluateStageSettings(Settings):
                 raise ConfigError(
                     f"unknown model '{name}'", where=f"evaluate.{key}", next_step=did_you_mean(name, known)
                 )
+        measured = [*self.evaluate.baselines, self.train.kept_as, *([ORACLE] if self.evaluate.truth else [])]
+        if self.evaluate.reference not in measured:
+            raise ConfigError(
+                f"the reference '{self.evaluate.reference}' is not measured",
+                where="evaluate.reference",
+                next_step=f"name it in evaluate.baselines, or choose one of {', '.join(measured)}",
+            )
         return self
 
 
@@ -120,7 +127,7 @@ def _models(
 
     from recpipe.models.base import FitContext
     from recpipe.models.registry import find_model, load_model
-    from recpipe.stages.pipeline.oracle import ORACLE, Oracle
+    from recpipe.stages.pipeline.oracle import Oracle
     from recpipe.store.model_folders import current_model
     from recpipe.training.fitting import fit
 
@@ -225,7 +232,7 @@ STAGE = Stage(
     "users and paired differences, for all users and for new users, new items and segments apart. It never reads a "
     "production model.",
     example="recpipe evaluate -c config.yaml",
-    version=1,
+    version=2,
     settings=EvaluateStageSettings,
     reads=(
         Input(TEST_INTERACTIONS),

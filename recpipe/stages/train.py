@@ -184,7 +184,7 @@ STAGE = Stage(
         Input(USER_EMBEDDINGS, when=model_reads(USER_EMBEDDINGS)),
         Input(USER_PROFILES, when=model_reads(USER_PROFILES)),
         Input(VALIDATION_INTERACTIONS, views=(View.EVALUATION,)),
-        Input(MODEL_CHOICE, views=(View.PRODUCTION,), view=View.EVALUATION, optional=True),
+        Input(MODEL_CHOICE, views=(View.PRODUCTION,), view=View.EVALUATION, optional=True, same=("train",)),
     ),
     writes=(Output(MODEL), Output(MODEL_CHOICE, views=(View.EVALUATION,))),
     run=_run,

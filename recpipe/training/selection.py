@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from recpipe.errors import ConfigError
 from recpipe.models.base import FitContext, FitReport, Model, TrainingData
 from recpipe.models.registry import find_model
 from recpipe.models.settings import ModelSettings
+from recpipe.models.tables import Histories, Profiles
+from recpipe.schemas import USER_EMBEDDINGS
 from recpipe.training.fitting import HELD_OUT_SHARE, fit
 from recpipe.training.hold_out import hold_out
 from recpipe.training.validation import gather_held_out
@@ -37,8 +39,10 @@ def select(candidates: Sequence[ModelSettings], data: TrainingData, context: Fit
     """Fit the candidates, keep the one that ranks the held-out interactions best.
 
     With one candidate, or with a choice made earlier (`context.choice["model"]`), nothing is
-    chosen: that one is fitted. Without held-out data, 10 % of the interactions are held out
-    for the choice, and the chosen model is fitted again to all of them.
+    chosen: that one is fitted. Without held-out data (production alone), 10 % of the
+    interactions are held out for the choice, and the chosen model is fitted again to all of
+    them. The users' embeddings and profiles saw the held-out interactions there, so the choice
+    is made without them, and models that live by user embeddings are left out of it.
 
     Raises:
         ConfigError: The earlier choice is no candidate.
@@ -52,11 +56,29 @@ def select(candidates: Sequence[ModelSettings], data: TrainingData, context: Fit
         return _fitted(candidates[0], data, context)
     if context.held_out is not None:
         return _best(candidates, data, context)
-    context.report(f"train.model is auto: choosing on {HELD_OUT_SHARE:.0%} of the interactions held out")
-    kept, held = hold_out(data, share=HELD_OUT_SHARE, seed=context.seed, last=data.as_of_us is not None)
-    found = _best(candidates, kept, replace(context, held_out=held, checkpoint=None))
+    judged = [settings for settings in candidates if USER_EMBEDDINGS.name not in find_model(settings.model).reads]
+    left_out = [settings.model for settings in candidates if settings not in judged]
+    context.report(
+        f"train.model is auto: choosing on {HELD_OUT_SHARE:.0%} of the interactions held out"
+        + (f", without {', '.join(left_out)}; recpipe run chooses among all" if left_out else "")
+    )
+    if not judged:
+        return select(candidates[:1], data, context)
+    known = _without_profiles(data)
+    kept, held = hold_out(known, share=HELD_OUT_SHARE, seed=context.seed, last=data.as_of_us is not None)
+    found = _best(judged, kept, replace(context, held_out=held, checkpoint=None))
     again = replace(context, choice=found.report.choice)
     return replace(select(candidates, data, again), values=found.values)
+
+
+def _without_profiles(data: TrainingData) -> TrainingData:
+    """Return the same users with nothing known of them but their histories."""
+
+    def blocks() -> Iterator[tuple[Profiles, Histories]]:
+        for profiles, histories in data.blocks():
+            yield Profiles.bare(profiles.user_ids), histories
+
+    return replace(data, open_blocks=blocks)
 
 
 def _best(candidates: Sequence[ModelSettings], data: TrainingData, context: FitContext) -> Selected:

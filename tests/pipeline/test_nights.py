@@ -22,7 +22,8 @@ from runs import (
     start,
 )
 
-KEPT = {"run.json", "metrics.parquet", "metric_differences.parquet", "segments.parquet", "recommendations.parquet"}
+TABLES = ("metrics", "metric_differences", "user_metrics", "segments", "recommendations")
+KEPT = {"run.json", *(f"{name}.parquet" for name in TABLES)}
 AUTO = (
     "--set", "train.model=factorization", "--set", "train.max_epochs=4", "--set", "train.patience=2",
     "--set", "train.hidden_dim=8", "--set", "evaluate.baselines=[popularity]", "--set", "evaluate.n_bootstrap=100",

@@ -18,7 +18,8 @@ from recpipe.stages.settings import load
 from recpipe.store.layout import Layout
 from recpipe.store.manifest import read_manifest
 
-KEPT = ["metric_differences.parquet", "metrics.parquet", "recommendations.parquet", "run.json", "segments.parquet"]
+TABLES = ("metric_differences", "metrics", "recommendations", "segments", "user_metrics")
+KEPT = sorted(["run.json", *(f"{name}.parquet" for name in TABLES)])
 
 
 @pytest.fixture(autouse=True)

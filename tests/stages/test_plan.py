@@ -270,7 +270,12 @@ class TestOptionalInput:
         assert plan.inputs["model_choice"].fingerprint == choice
         assert plan.manifest.inputs["model_choice"] == choice
 
-    @pytest.mark.parametrize("override", ["train.positive_from=4", "seed=7", "as_of=2021-01-01"])
+    @pytest.mark.parametrize("override", ["seed=7", "as_of=2021-01-01"])
+    def test_serves_the_nights_in_between(self, world: World, choice: str, override: str) -> None:
+        plan = planner(world.config, override).plan(stage_named("train"), View.PRODUCTION)
+        assert plan.inputs["model_choice"].fingerprint == choice
+
+    @pytest.mark.parametrize("override", ["train.positive_from=4", "train.target=implicit"])
     def test_belongs_to_no_other_search(self, world: World, choice: str, override: str) -> None:
         plan = planner(world.config, override).plan(stage_named("train"), View.PRODUCTION)
         assert "model_choice" not in plan.inputs

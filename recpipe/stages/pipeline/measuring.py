@@ -101,7 +101,9 @@ class Measurer:
         self.cold = counts == 0  # (n_items,)
         items = population.items
         embeddings = items.embeddings if items.embeddings.shape[1] else None
-        self._properties = ListProperties(counts, n_users=max(data.n_users, 1), embeddings=embeddings)
+        # users in training, not in the users table: those who come later say nothing about an item
+        n_users = sum(int((np.diff(histories.offsets) > 0).sum()) for _, histories in data.blocks())
+        self._properties = ListProperties(counts, n_users=max(n_users, 1), embeddings=embeddings)
 
     def measure(self, models: Mapping[str, Model]) -> Measurement:
         """Measure every model on every user with test interactions.

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from recpipe import __version__, logs
-from recpipe.schemas import METRIC_DIFFERENCES, METRICS, RECOMMENDATIONS, SEGMENTS
+from recpipe.schemas import METRIC_DIFFERENCES, METRICS, RECOMMENDATIONS, SEGMENTS, USER_METRICS
 from recpipe.stages.pipeline.plan import Plan
 from recpipe.stages.pipeline.runner import Outcome
 from recpipe.stages.settings import Config
@@ -22,6 +22,7 @@ RUN_FILE = "run.json"
 KEPT = (
     (METRICS, View.EVALUATION),
     (METRIC_DIFFERENCES, View.EVALUATION),
+    (USER_METRICS, View.EVALUATION),
     (SEGMENTS, View.PRODUCTION),
     (RECOMMENDATIONS, View.PRODUCTION),
 )

@@ -11,6 +11,7 @@ import pyarrow.compute as pc
 
 from recpipe.errors import DataError
 from recpipe.ingest.simulate.truth import iterate_user_truth, load_truth, taste_at
+from recpipe.metrics.settings import ORACLE
 from recpipe.models.base import FitContext, FitReport, ModelState, PairwiseModel, ScoreBlock
 from recpipe.models.settings import ModelSettings
 from recpipe.models.tables import Histories, Items, Profiles, TrainingData
@@ -18,8 +19,6 @@ from recpipe.stages.pipeline.events import UserEvents
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
-
-ORACLE = "oracle"
 
 MICROSECONDS_A_DAY = 86_400_000_000
 

@@ -126,7 +126,7 @@ class Planner:
         inputs: dict[str, ResolvedInput] = {}
         for entry in stage.inputs(settings, self.given, view):
             found = self._resolve(entry, view, upstream, {**tables, **needed}, needed)
-            if not entry.optional or self._belongs(found, settings, upstream):
+            if not entry.optional or self._belongs(entry, found, settings, upstream):
                 inputs[entry.artifact.name] = found
         files = stage.files(settings) if stage.files else []
         manifest = self._manifest(stage, view, settings, inputs, files)
@@ -173,14 +173,15 @@ class Planner:
             return manifest.fingerprint
         return None if path.is_dir() else self.digests.digest(path)
 
-    def _belongs(self, found: ResolvedInput, settings: Settings, upstream: tuple[Plan, ...]) -> bool:
+    def _belongs(self, entry: Input, found: ResolvedInput, settings: Settings, upstream: tuple[Plan, ...]) -> bool:
         """Say whether an optional input is there, or will be, and was made with the same settings."""
         if any(found.path in plan.outputs.values() for plan in upstream):
             return True
         if found.fingerprint is None:  # absent or damaged
             return False
         made = read_manifest(found.path)
-        return made is not None and made.settings == identity_of(settings)
+        own = identity_of(settings)
+        return made is not None and all(made.settings.get(name) == own[name] for name in entry.same)
 
     def _output(self, artifact: Artifact, view: View) -> Path:
         return self._write_paths.get(artifact.name) or self.layout.path(artifact, view)
