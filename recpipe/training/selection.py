@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from recpipe.errors import ConfigError
+from recpipe.errors import ConfigError, DataError
 from recpipe.models.base import FitContext, FitReport, Model, TrainingData
 from recpipe.models.registry import find_model
 from recpipe.models.settings import ModelSettings
@@ -66,7 +66,11 @@ def select(candidates: Sequence[ModelSettings], data: TrainingData, context: Fit
         return select(candidates[:1], data, context)
     known = _without_profiles(data)
     kept, held = hold_out(known, share=HELD_OUT_SHARE, seed=context.seed, last=data.as_of_us is not None)
-    found = _best(judged, kept, replace(context, held_out=held, checkpoint=None))
+    try:
+        found = _best(judged, kept, replace(context, held_out=held, checkpoint=None))
+    except DataError as error:  # a handful of interactions: the first night must not fail for a choice
+        context.report(f"{error.what}: taking {candidates[0].model} without a choice")
+        return select(candidates[:1], data, context)
     again = replace(context, choice=found.report.choice)
     return replace(select(candidates, data, again), values=found.values)
 

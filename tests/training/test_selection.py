@@ -69,3 +69,16 @@ def test_without_held_out_data_and_nothing_to_judge_the_first_is_fitted() -> Non
     settings = [find_model("content").settings(), find_model("content").settings(positive_from=2.0)]
     found = select(settings, WORLD.data, FitContext())
     assert found.model.settings == settings[0] and not found.values
+
+
+def test_too_few_interactions_to_choose_by_take_the_first() -> None:
+    one_each = Histories(
+        items=WORLD.items,
+        offsets=np.arange(len(WORLD.profiles) + 1, dtype=np.int64),
+        item_rows=np.zeros(len(WORLD.profiles), np.int32),
+    )
+    lines: list[str] = []
+    data = WORLD.in_blocks(one_each, 1000)
+    found = select(candidates("popularity", "random"), data, FitContext(report=lines.append))
+    assert found.model.settings.model == "popularity" and not found.values
+    assert any("without a choice" in line for line in lines)
