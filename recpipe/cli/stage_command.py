@@ -9,7 +9,8 @@ import click
 
 from recpipe import logs
 from recpipe.cli import options
-from recpipe.schemas import Artifact, Scope
+from recpipe.errors import ConfigError
+from recpipe.schemas import INTERACTIONS, Artifact, Scope
 from recpipe.stages.base import Stage
 from recpipe.store.layout import View
 
@@ -96,6 +97,13 @@ def _run(
     tables = {entry.artifact.name for entry in stage.reads if entry.artifact.scope is Scope.TABLE}
     given = {name: path for name, path in paths.items() if path is not None}
     sources = {name: path for name, path in given.items() if name in tables}
+    takes_all = any(entry.artifact is INTERACTIONS and entry.view is View.PRODUCTION for entry in stage.reads)
+    if view is View.EVALUATION and INTERACTIONS.name in given and not takes_all:
+        raise ConfigError(
+            f"in the evaluation view {stage.command} reads the training interactions, not a table named for it",
+            where="--interactions",
+            next_step="set data.interactions, or pass --interactions to: recpipe split",
+        )
     config = load(config_path, overrides, workdir=workdir, sources=sources)
     planner = Planner(
         config,

@@ -164,3 +164,9 @@ def test_refusals_leave_the_work_directory_as_it_was(finished: Path, world: Worl
     run_cli("embed-users", "-c", world.config, "--output", "work/item_embeddings.parquet", expect=2)
     run_cli("score", "-c", world.config, "--model", "nowhere", expect=4)
     assert snapshot(finished) == before
+
+
+def test_interactions_named_in_the_evaluation_view_are_no_training_interactions(world: World, run_cli):
+    words = ("-c", world.config, "--view", "evaluation", "--interactions", world.interactions)
+    result = run_cli("embed-users", *words, expect=2)
+    assert "training interactions" in result.stderr and "recpipe split" in result.stderr
