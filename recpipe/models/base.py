@@ -274,6 +274,7 @@ class ModelSpec(Generic[S]):
         factory: makes an unfitted model.
         targets: what it can learn, preferred first.
         reads: names of the artifacts it needs besides items and interactions.
+        attributes: whether it reads the attribute columns of items and users.
         parts: names of the models it is composed of.
     """
 
@@ -283,6 +284,7 @@ class ModelSpec(Generic[S]):
     factory: Callable[[S], Model]
     targets: tuple[Target, ...]
     reads: tuple[str, ...] = ()
+    attributes: bool = False
     parts: tuple[str, ...] = ()
 
     def create(self, settings: ModelSettings) -> Model:

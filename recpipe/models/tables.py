@@ -31,7 +31,8 @@ class Items:
         embedded: bool (n_items,): the item has an embedding.
         titles: `pa.StringArray` (n_items,), or None.
         first_seen_us: int64 (n_items,): release or first interaction, microseconds UTC, or None.
-        attributes: the items table with all its columns, same rows, or None.
+        attributes: the items table without texts and media, same rows; None when the model's spec
+            does not read attributes.
     """
 
     ids: pa.StringArray
@@ -65,7 +66,8 @@ class Profiles:
         features: float32 (n_users, n_features): x, raw. Width 0 when profiles are not read.
         segments: int32 (n_users,): c; -1 for users with nothing to embed or no profile.
         centres: float32 (n_users, dim): centre of the segment; of -1, the mean of all z.
-        attributes: the users table with all its columns, same rows, or None.
+        attributes: the users table without texts and media, same rows; None when the model's spec
+            does not read attributes.
     """
 
     user_ids: pa.StringArray

@@ -9,8 +9,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from scipy import sparse
 
+from recpipe.attributes import ItemAttributes, indicator_matrix
 from recpipe.segments import features as f
-from recpipe.segments.attributes import ItemAttributes, indicator_matrix
 from recpipe.segments.features import FeatureSpace, Kind
 
 DAY_US = 86_400_000_000

@@ -11,7 +11,7 @@ import pyarrow as pa
 from scipy import sparse
 
 from recpipe import schemas
-from recpipe.segments.attributes import AttributeValue, indicator_matrix
+from recpipe.attributes import AttributeValue, indicator_matrix
 from recpipe.segments.behaviour import Histories
 from recpipe.segments.words import terms
 

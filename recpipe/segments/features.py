@@ -14,9 +14,9 @@ import numpy as np
 import pyarrow as pa
 
 from recpipe import schemas
+from recpipe.attributes import AttributeValue, ValueCounts, choose_values
 from recpipe.config import did_you_mean
 from recpipe.errors import ConfigError, DataError
-from recpipe.segments.attributes import AttributeValue, ValueCounts, choose_values
 from recpipe.segments.settings import FeatureGroup, FeatureSettings
 
 

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from scipy import sparse
 
-from recpipe.segments.attributes import AttributeValue, ItemAttributes
+from recpipe.attributes import AttributeValue, ItemAttributes
 from recpipe.segments.evidence import ItemEvidence, SegmentEvidence, TermCounts, read_items
 
 MIN_Z = 3.0

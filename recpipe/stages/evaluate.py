@@ -80,7 +80,8 @@ def _run(settings: EvaluateStageSettings, context: StageContext) -> None:
     from recpipe.stages.pipeline.measuring import Measurer
     from recpipe.stages.pipeline.population import Population
 
-    population = Population(population_paths(context, settings.as_of))
+    paths = population_paths(context, settings.as_of, settings.train, beside=settings.evaluate.baselines)
+    population = Population(paths)
     data = training_data(population)
     test = UserEvents(context.read(TEST_INTERACTIONS), population.items.ids)
     measurer = Measurer(

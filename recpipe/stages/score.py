@@ -87,7 +87,8 @@ def _run(settings: ScoreStageSettings, context: StageContext) -> None:
             next_step=f"--set train.model={kept}, or name another folder with --model",
         )
     users = context.read(USERS)
-    task = _Score(folder, population_paths(context, settings.as_of), settings.score, context.device())
+    paths = population_paths(context, settings.as_of, settings.train)
+    task = _Score(folder, paths, settings.score, context.device())
     counts = context.map_rows(
         RECOMMENDATIONS, task, n_rows=users.rows, shard_rows=SHARD_ROWS, unit="users", model=str(folder)
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -66,8 +66,15 @@ def model_reads(artifact: Artifact) -> Callable[[Any, Given], bool]:
     )
 
 
-def population_paths(context: StageContext, as_of: datetime | None) -> PopulationPaths:
-    """Return where the tables are that the model reads."""
+def population_paths(
+    context: StageContext, as_of: datetime | None, train: ModelSettings, *, beside: Sequence[str] = ()
+) -> PopulationPaths:
+    """Return where the tables are that the models read.
+
+    Args:
+        train: The model, or those to choose from.
+        beside: Names of models fitted beside it.
+    """
     from recpipe.stages.pipeline.population import PopulationPaths
 
     return PopulationPaths(
@@ -78,6 +85,7 @@ def population_paths(context: StageContext, as_of: datetime | None) -> Populatio
         user_embeddings=context.path(USER_EMBEDDINGS) if context.has(USER_EMBEDDINGS) else None,
         user_profiles=context.path(USER_PROFILES) if context.has(USER_PROFILES) else None,
         as_of=as_of,
+        attributes=any(find_model(name).attributes for name in [*beside, *(c.model for c in candidates_of(train))]),
     )
 
 
@@ -101,7 +109,7 @@ def _run(settings: TrainStageSettings, context: StageContext) -> None:
     from recpipe.stages.pipeline.population import Population
     from recpipe.training.selection import select
 
-    population = Population(population_paths(context, settings.as_of))
+    population = Population(population_paths(context, settings.as_of, settings.train))
     data = training_data(population)
     held_out = None
     if context.has(VALIDATION_INTERACTIONS):

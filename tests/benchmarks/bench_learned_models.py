@@ -23,6 +23,7 @@ import pyarrow.parquet as pq
 import torch
 import yaml
 
+from recpipe.attributes import ValueCounts, item_attributes
 from recpipe.models.base import (
     FactoredModel,
     FitContext,
@@ -35,7 +36,6 @@ from recpipe.models.base import (
 )
 from recpipe.models.registry import find_model
 from recpipe.schemas import EMBEDDING, INTERACTIONS, ITEM_ID, ITEMS, USERS
-from recpipe.segments.attributes import ValueCounts, item_attributes
 from recpipe.segments.behaviour import Histories as Behaviour
 from recpipe.segments.behaviour import compute_features
 from recpipe.segments.features import choose_attributes, fill_unknown, plan_features

@@ -11,9 +11,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recpipe import schemas
+from recpipe.attributes import ItemAttributes, ValueCounts, item_attributes
 from recpipe.errors import ConfigError, DataError
 from recpipe.segments import features as f
-from recpipe.segments.attributes import ItemAttributes, ValueCounts, item_attributes
 from recpipe.segments.behaviour import DAY_US, HOUR_US, Histories, compute_features
 from recpipe.segments.features import FeatureSpace, FeatureStatistics, fill_unknown, plan_features, standardise
 from recpipe.segments.settings import FeatureGroup, FeatureSettings

@@ -7,8 +7,8 @@ import pyarrow as pa
 import pytest
 from scipy import sparse
 
+from recpipe.attributes import AttributeValue, ItemAttributes, item_attributes
 from recpipe.segments import evidence as evidence_module
-from recpipe.segments.attributes import AttributeValue, ItemAttributes, item_attributes
 from recpipe.segments.behaviour import Histories
 from recpipe.segments.evidence import SegmentEvidence, TermCounts, read_items
 from recpipe.segments.labels import _unique_labels, _without_repeats, describe_segments, log_odds, telling

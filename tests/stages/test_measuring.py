@@ -126,7 +126,7 @@ def measure(folder: Path, found: Interactions, *, block_users: int = 256) -> tup
 
     train = reader(INTERACTIONS, found.train).path
     population = Population(
-        PopulationPaths(folder / "users.parquet", folder / "items.parquet", train, None, None, None, None)
+        PopulationPaths(folder / "users.parquet", folder / "items.parquet", train, None, None, None, None, False)
     )
     measurer = Measurer(
         population,

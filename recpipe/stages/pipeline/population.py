@@ -47,6 +47,8 @@ class PopulationPaths:
     user_embeddings: Path | None
     user_profiles: Path | None
     as_of: datetime | None
+    attributes: bool
+    """Read the attribute columns of items and users."""
 
 
 class Population:
@@ -58,6 +60,8 @@ class Population:
 
     def __init__(self, paths: PopulationPaths) -> None:
         self.users = ArtifactReader(paths.users, USERS)
+        self._user_columns = [USER_ID.name, *(_attribute_columns(self.users) if paths.attributes else ())]
+        self._attributes = paths.attributes
         self.items = _read_items(paths)
         self.events = UserEvents(ArtifactReader(paths.interactions, INTERACTIONS), self.items.ids)
         self.as_of_us = self.events.as_of_us(paths.as_of) if self.events.has_timestamps or paths.as_of else None
@@ -70,7 +74,7 @@ class Population:
         Args:
             only: bool (stop - start,): which of them; None: all.
         """
-        table = self._rows(self.users, start, stop, only, [USER_ID.name])
+        table = self._rows(self.users, start, stop, only, self._user_columns)
         ids = column_array(table, USER_ID.name)
         profiles = Profiles.bare(ids)
         embeddings, embedded = profiles.embeddings, profiles.embedded
@@ -95,6 +99,7 @@ class Population:
                 features=features,
                 segments=segments,
                 centres=centres,
+                attributes=table if self._attributes else None,
             ),
             histories,
         )
@@ -138,9 +143,10 @@ class Population:
 
 
 def _read_items(paths: PopulationPaths) -> Items:
-    # not the texts and attributes: no model asks for them, and they are most of the table
+    # not the texts: no model asks for them, and they are most of the table
     reader = ArtifactReader(paths.items, ITEMS)
-    table = reader.table([column.name for column in (ITEM_ID, TITLE) if reader.has(column)])
+    named = [column.name for column in (ITEM_ID, TITLE) if reader.has(column)]
+    table = reader.table([*named, *(_attribute_columns(reader) if paths.attributes else ())])
     ids = column_array(table, ITEM_ID.name)
     titles = column_array(table, TITLE.name) if TITLE.name in table.column_names else None
     bare = Items.bare(ids)
@@ -150,7 +156,14 @@ def _read_items(paths: PopulationPaths) -> Items:
         vectors = reader.table()
         _require_same(vectors, ids, reader)
         embeddings, embedded = vector_matrix(vectors.column(EMBEDDING.name))
-    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles)
+    attributes = table if paths.attributes else None
+    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles, attributes=attributes)
+
+
+def _attribute_columns(reader: ArtifactReader) -> list[str]:
+    """Names of the columns that are neither key nor text nor media."""
+    declared = {column.name for column in reader.artifact.columns}
+    return [name for name in reader.columns if name not in declared]
 
 
 def _aligned(path: Path | None, artifact: Artifact, users: ArtifactReader) -> ArtifactReader | None:

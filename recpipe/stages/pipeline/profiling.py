@@ -11,9 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from recpipe.attributes import ItemAttributes
 from recpipe.errors import DataError
 from recpipe.schemas import EMBEDDING, INTERACTIONS, USER_EMBEDDINGS, USER_ID, USERS
-from recpipe.segments.attributes import ItemAttributes
 from recpipe.segments.behaviour import Histories, compute_features
 from recpipe.segments.features import FeatureSpace, fill_unknown
 from recpipe.segments.profiles import NO_SEGMENT, assign_users, profile_table

@@ -11,8 +11,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from recpipe import logs, seeding
+from recpipe.attributes import AttributeValue, ItemAttributes, ValueCounts, choose_values, item_attributes
 from recpipe.errors import DataError
-from recpipe.segments.attributes import AttributeValue, ItemAttributes, ValueCounts, choose_values, item_attributes
 from recpipe.segments.behaviour import compute_features
 from recpipe.segments.evidence import SegmentEvidence
 from recpipe.segments.features import (
