@@ -5,8 +5,8 @@ from __future__ import annotations
 import pyarrow as pa
 import pytest
 
+from recpipe import attributes
 from recpipe.attributes import AttributeValue, ValueCounts, choose_values, explode, item_attributes
-from recpipe.segments import attributes
 
 ITEMS = pa.table(
     {
