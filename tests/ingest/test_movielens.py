@@ -9,7 +9,8 @@ import pytest
 
 from recpipe import schemas
 from recpipe.errors import DataError, MissingInputError
-from recpipe.ingest.movielens import import_movielens, split_title
+from recpipe.ingest.movielens.convert import import_movielens
+from recpipe.ingest.movielens.titles import split_title
 
 REAL = Path(__file__).parents[3] / "shared" / "data" / "movielens-latest-small" / "raw"
 
@@ -89,7 +90,7 @@ def test_a_missing_file(folder: Path, tmp_path: Path) -> None:
         import_movielens(folder, tmp_path / "out")
     assert "ml-latest" in str(caught.value)
     assert not (tmp_path / "out").exists()
-    with pytest.raises(MissingInputError, match="folder not found"):
+    with pytest.raises(MissingInputError, match="folder or zip not found"):
         import_movielens(tmp_path / "nowhere", tmp_path / "out")
 
 

@@ -1,0 +1,1 @@
+"""GroupLens' MovieLens data sets, in every layout they came in."""
