@@ -19,6 +19,7 @@ from recpipe.ingest.tables import CanonicalTable
 
 logger = logging.getLogger(__name__)
 
+_LIMIT = "data.max_bad_rows"
 DELIMITER = "\x1f"
 """Separates fields in converted files; the control character is in no title, tag or name."""
 
@@ -108,12 +109,13 @@ def publish_canonical(path: Path, table: CanonicalTable, tables: Iterable[pa.Tab
 def _retold(error: DataError, file: ForeignFile, collected: Path, target: Path) -> DataError:
     step = error.next_step or file.remedy
     if str(collected) in step:
-        n_bad = pq.read_metadata(collected).num_rows
-        step = f"all of them are in {target}; mend them, or leave them out with --max-bad-rows {n_bad}"
+        # no limit helps where no row is good
+        limit = f", or leave them out with --max-bad-rows {pq.read_metadata(collected).num_rows}"
+        step = f"all of them are in {target}; mend them{limit if _LIMIT in step else ''}"
     elif "data." in step:  # a key of the configuration, which an import has not
         step = file.remedy
     # the limit is told as a key of the configuration too
-    what = error.what.replace("data.max_bad_rows is", "--max-bad-rows is")
+    what = error.what.replace(f"{_LIMIT} is", "--max-bad-rows is")
     where = file.label if error.where is None else file.retell(error.where)
     return DataError(file.retell(what), where=where, next_step=step)
 

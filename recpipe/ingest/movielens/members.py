@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -93,9 +93,9 @@ def open_members(source: Path) -> Iterator[Members]:
 
 def _in_folder(source: Path) -> Members:
     folders = [source, *sorted(path for path in source.iterdir() if path.is_dir() and path.name[0] != ".")]
-    holding = [path for path in folders if any((path / name).is_file() for name in RATINGS_FILES)]
-    folder = _only(holding, top=source, where=source)
-    return Members(str(folder), {name: folder / name for name in KNOWN_FILES if (folder / name).is_file()}, {})
+    there = {path: [name for name in KNOWN_FILES if (path / name).is_file()] for path in folders}
+    folder = _choose(there, top=source, where=source)
+    return Members(str(folder), {name: folder / name for name in there[folder]}, {})
 
 
 def _in_zip(source: Path, archive: zipfile.ZipFile) -> Members:
@@ -106,18 +106,20 @@ def _in_zip(source: Path, archive: zipfile.ZipFile) -> Members:
         # __MACOSX holds what one archiver notes about files, under their names
         if name in KNOWN_FILES and "/" not in folder and folder != "__MACOSX":
             folders.setdefault(folder, {})[name] = entry
-    holding = [folder for folder, entries in sorted(folders.items()) if RATINGS_FILES & entries.keys()]
-    chosen = _only(holding, top="", where=source)
+    chosen = _choose(folders, top="", where=source)
     return Members(f"{source}/{chosen}".rstrip("/"), {}, folders[chosen], archive)
 
 
-def _only(holding: list[Place], *, top: Place, where: Path) -> Place:
-    """Return the top where ratings are there, or are nowhere; else the one folder that has them."""
+def _choose(folders: Mapping[Place, Iterable[str]], *, top: Place, where: Path) -> Place:
+    """Return the top where ratings are there, else the one folder that has them, or at least another known file."""
+    holding: list[Place] = []
+    for wanted in (RATINGS_FILES, KNOWN_FILES):
+        holding = holding or [folder for folder, names in folders.items() if wanted.intersection(names)]
     if top in holding or not holding:
         return top
     if len(holding) > 1:
         raise DataError(
-            f"{len(holding)} folders hold ratings: {', '.join(map(str, holding))}",
+            f"{len(holding)} folders hold files of MovieLens: {', '.join(map(str, sorted(holding)))}",
             where=str(where),
             next_step="name one of them; from a zip, unpack it first",
         )
