@@ -14,7 +14,16 @@ from torch.nn.functional import embedding
 from recpipe.models.examples import Examples
 from recpipe.models.item_space import centred
 from recpipe.models.iterative import Batch
-from recpipe.models.network_parts import id_penalty, profile_products, slots_of, weight_decay
+from recpipe.models.network_parts import (
+    distinct,
+    dropped,
+    history_weights,
+    id_penalty,
+    kept,
+    profile_products,
+    slots_of,
+    weight_decay,
+)
 from recpipe.models.profile_space import UserTable
 from recpipe.models.settings import IterativeSettings
 from recpipe.models.tables import Items
@@ -102,8 +111,8 @@ class FactorizationNetwork:
         return self._rating_loss(batch) if self._rating else self._ranking_loss(batch)
 
     def _rating_loss(self, batch: Batch) -> torch.Tensor:
-        keep_users = self._kept(len(batch.user_rows), batch.generator)
-        keep_items = self._kept(len(batch.item_rows), batch.generator)
+        keep_users = kept(len(batch.user_rows), self._settings, batch.generator)
+        keep_items = kept(len(batch.item_rows), self._settings, batch.generator)
         items = self._items(batch.item_rows, keep_items)
         slots = self._user_slots[batch.user_rows]
         user_ids = embedding(slots, self.parameters["user_ids"]) * keep_users[:, None]
@@ -130,13 +139,13 @@ class FactorizationNetwork:
     def _ranking_loss(self, batch: Batch) -> torch.Tensor:
         n, n_candidates = len(batch.item_rows), len(batch.candidates)
         wanted = torch.cat([batch.item_rows, batch.candidates, batch.histories.clamp(min=0).flatten()])
-        rows, places = _distinct(wanted, len(self._item_slots))
-        items = self._items(rows, self._kept(len(rows), batch.generator))
-        vectors = self._dropped(items.vectors, batch.generator)
+        rows, places = distinct(wanted, len(self._item_slots))
+        items = self._items(rows, kept(len(rows), self._settings, batch.generator))
+        vectors = dropped(items.vectors, self._settings, batch.generator)
         users = self._history(vectors, places[n + n_candidates :].view(n, -1), batch.histories >= 0)
         users = users + self._profiles(batch.user_rows, self.parameters["profile_map"])
         user_ids = embedding(self._user_slots[batch.user_rows], self.parameters["user_ids"])
-        user_ids = user_ids * self._kept(n, batch.generator)[:, None]
+        user_ids = user_ids * kept(n, self._settings, batch.generator)[:, None]
         users = users + user_ids
         # the history is made of thinned vectors; what is ranked is whole
         taken = (users * embedding(places[:n], items.vectors)).sum(1) + items.biases[places[:n]]
@@ -178,34 +187,7 @@ class FactorizationNetwork:
             total = total + mean @ step
         return total
 
-    def _kept(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        drawn = torch.rand(n, generator=generator, device=self._embeddings.device)
-        return (drawn >= self._settings.id_dropout).to(torch.float32)
-
-    def _dropped(self, vectors: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        share = self._settings.dropout
-        if share == 0.0:
-            return vectors
-        drawn = torch.rand(vectors.shape, generator=generator, device=vectors.device)
-        return vectors * ((drawn >= share) / (1.0 - share))
-
     def _map_penalty(self) -> torch.Tensor:
         names = ("profile_map", "item_map", "item_bias_map", "profile_bias_map")
         squares = [self.parameters[name].square().sum() for name in names if name in self.parameters]
         return weight_decay(self._settings, rating=self._rating) * torch.stack(squares).sum()
-
-
-def history_weights(length: int, decays: tuple[float, ...]) -> torch.Tensor:
-    """Return decay ** age for ages 0 to length - 1: float32 (n_decays, length)."""
-    ages = torch.arange(length, dtype=torch.float32)
-    return torch.tensor(decays, dtype=torch.float32)[:, None] ** ages
-
-
-def _distinct(rows: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return the distinct ones among rows of 0..n - 1, ascending, and the place of each row among them."""
-    marks = torch.zeros(n, dtype=torch.bool, device=rows.device)
-    marks[rows] = True
-    distinct = torch.nonzero(marks).squeeze(1)
-    places = torch.zeros(n, dtype=torch.int64, device=rows.device)
-    places[distinct] = torch.arange(len(distinct), device=rows.device)
-    return distinct, places[rows]

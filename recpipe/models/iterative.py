@@ -11,9 +11,9 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from recpipe.models.base import FitContext, FitReport, Model, TrainingData
+from recpipe.models.base import FitContext, FitReport, JsonValue, Model, TrainingData
 from recpipe.models.settings import IterativeSettings
 
 if TYPE_CHECKING:
@@ -24,6 +24,10 @@ if TYPE_CHECKING:
 Loss = Callable[["torch.Tensor", "torch.Tensor"], "torch.Tensor"]
 """Of ratings: (predicted (n,), given (n,)). Of implicit feedback: (scores (n,) of the items
 taken, scores (n, n_candidates) of the candidates, already corrected and masked). A scalar."""
+
+HistoryOrder = Literal["sequence", "set"]
+"""What stands in the history of an interaction in training: what the user took before, the last
+first; or anything else they took, in any order."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,8 +44,9 @@ class Batch:
             expected among the candidates; what a softmax subtracts from its score.
         masked: bool (n, n_candidates): the candidate is an item the user took (the one of
             this interaction, and where it is cheap to know others); it must not count.
-        histories: int64 (n, width): items the user took before, most recent first, -1 after
-            the first; width 0 for a model without `max_history`.
+        histories: int64 (n, width): items the user took before, most recent first (or other
+            items of the user, `IterativeModel.history_order`), -1 where there is none; width 0
+            for a model without `max_history`.
         loss: what to minimise.
         generator: of dropout, on the device.
     """
@@ -76,6 +81,19 @@ class IterativeModel(Model):
     def max_history(self) -> int:
         """How many earlier items a batch gives for each interaction."""
         return 0
+
+    @property
+    def history_order(self) -> HistoryOrder:
+        """Which items these are."""
+        return "sequence"
+
+    @property
+    def alternatives(self) -> tuple[Mapping[str, JsonValue], ...]:
+        """What is left to held-out data: values to choose among, the usual ones first. Most models leave nothing."""
+        return ()
+
+    def settle(self, values: Mapping[str, JsonValue]) -> None:
+        """Take one of the alternatives, before `prepare`."""
 
     @abstractmethod
     def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:

@@ -52,3 +52,34 @@ def profile_products(
     n_features = features.shape[1]
     by_segment = segment_parts @ weights[n_features:]  # (n_segments + 1, m)
     return features[user_rows] @ weights[:n_features] + embedding(segment_rows[user_rows], by_segment)
+
+
+def kept(n: int, settings: IterativeSettings, generator: torch.Generator) -> torch.Tensor:
+    """Return which of n ids are seen, by `train.id_dropout`: float32 (n,), 0 where one is hidden."""
+    drawn = torch.rand(n, generator=generator, device=generator.device)
+    return (drawn >= settings.id_dropout).to(torch.float32)
+
+
+def dropped(vectors: torch.Tensor, settings: IterativeSettings, generator: torch.Generator) -> torch.Tensor:
+    """Return vectors with coordinates hidden, by `train.dropout`, and the others enlarged for it."""
+    share = settings.dropout
+    if share == 0.0:
+        return vectors
+    drawn = torch.rand(vectors.shape, generator=generator, device=vectors.device)
+    return vectors * ((drawn >= share) / (1.0 - share))
+
+
+def history_weights(length: int, decays: tuple[float, ...]) -> torch.Tensor:
+    """Return decay ** age for ages 0 to length - 1: float32 (n_decays, length)."""
+    ages = torch.arange(length, dtype=torch.float32)
+    return torch.tensor(decays, dtype=torch.float32)[:, None] ** ages
+
+
+def distinct(rows: torch.Tensor, n: int) -> tuple[torch.Tensor, torch.Tensor]:
+    """Return the distinct ones among rows of 0..n - 1, ascending, and the place of each row among them."""
+    marks = torch.zeros(n, dtype=torch.bool, device=rows.device)
+    marks[rows] = True
+    found = torch.nonzero(marks).squeeze(1)
+    places = torch.zeros(n, dtype=torch.int64, device=rows.device)
+    places[found] = torch.arange(len(found), device=rows.device)
+    return found, places[rows]

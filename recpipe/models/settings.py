@@ -54,7 +54,11 @@ class IterativeSettings(ModelSettings):
     """Interactions per step."""
 
     learning_rate: PositiveFloat = 0.003
-    """Step size of Adam."""
+    """Step size of Adam; of a schedule the largest."""
+
+    schedule: Literal["constant", "one_cycle"] = "constant"
+    """How the step size changes: not at all, or up and down to almost nothing within the passes
+    set (`n_epochs`, or with auto `max_epochs`), from which auto then keeps the best."""
 
     weight_decay: Literal["auto"] | NonNegativeFloat = "auto"
     """Weight of the squared length of what maps features and embeddings to vectors, added to the

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,6 +25,9 @@ HELD_OUT_SHARE = 0.1
 N_EPOCHS = "n_epochs"
 """Name of the epochs among the chosen hyper-parameters."""
 
+TRIAL_EPOCHS = 4
+"""Passes after which the alternatives of a model are compared: they differ long before they are good."""
+
 
 def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
     """Fit a model.
@@ -39,6 +43,9 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
       ones where times exist and the order of taking is to be learned, else random ones: a
       predicted rating fills a gap anywhere in the table.
 
+    What a model leaves to held-out data (`IterativeModel.alternatives`) is settled first, by a
+    short training of each, and stands in the report's `choice` as well.
+
     Raises:
         ConfigError: The model cannot learn the target that is set.
         DataError: The interactions hold nothing to learn from, or training diverged.
@@ -49,7 +56,40 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
     n_epochs = _chosen_epochs(model, context)
     if n_epochs is None and context.held_out is None:
         return _choose_and_refit(model, data, context, target)
-    return _fit_once(model, data, context, target=target, n_epochs=n_epochs)
+    settled = _settle(model, data, context, target)
+    report = _fit_once(model, data, context, target=target, n_epochs=n_epochs)
+    return replace(report, choice={**report.choice, **settled})
+
+
+def _settle(model: IterativeModel, data: TrainingData, context: FitContext, target: Target) -> Mapping[str, JsonValue]:
+    """Settle what the model leaves open: as chosen before, or by held-out data, or the usual way."""
+    alternatives = model.alternatives
+    if not alternatives:
+        return {}
+    chosen = {name: context.choice[name] for name in alternatives[0] if name in context.choice}
+    if chosen and chosen not in alternatives:
+        raise ValueError(f"{chosen!r} is none of {alternatives!r}")
+    best: Mapping[str, JsonValue] = chosen or alternatives[0]
+    if not chosen and context.held_out is not None:
+        best = max(alternatives, key=lambda values: _tried(model, data, context, target=target, values=values))
+    model.settle(best)
+    return best
+
+
+def _tried(
+    model: IterativeModel, data: TrainingData, context: FitContext, *, target: Target, values: Mapping[str, JsonValue]
+) -> float:
+    """Return how well an alternative ranks held-out interactions after a few epochs."""
+    model.settle(values)
+    phase = "-".join(["try", *(str(value) for value in values.values())])
+    trial = _fit_once(
+        model, data, context, target=target, n_epochs=TRIAL_EPOCHS, schedule_epochs=TRIAL_EPOCHS, phase=phase
+    )
+    if trial.metric != "ndcg" or trial.validation is None:
+        raise RuntimeError("alternatives are for implicit feedback and held-out interactions")
+    described = ", ".join(f"{name} {value}" for name, value in values.items())
+    context.report(f"{described}: NDCG {trial.validation:.4f} on held-out interactions after {TRIAL_EPOCHS} epochs")
+    return trial.validation
 
 
 def _chosen_epochs(model: IterativeModel, context: FitContext) -> int | None:
@@ -66,11 +106,19 @@ def _choose_and_refit(model: IterativeModel, data: TrainingData, context: FitCon
     kept, held = hold_out(data, share=HELD_OUT_SHARE, seed=context.seed, last=last)
     which = "each user's last" if last else "random"
     context.report(f"train.n_epochs is auto: choosing on {HELD_OUT_SHARE:.0%} of the interactions ({which}) held out")
-    found = _fit_once(model, kept, replace(context, held_out=held), target=target, n_epochs=None, phase="choose")
+    choosing = replace(context, held_out=held)
+    settled = _settle(model, kept, choosing, target)
+    found = _fit_once(model, kept, choosing, target=target, n_epochs=None, phase="choose")
     n_epochs = int(str(found.choice[N_EPOCHS]))
     context.report(f"{n_epochs} epochs did best ({found.metric} {found.validation:.4f}); fitting again to everything")
     final = _fit_once(model, data, replace(context, held_out=None), target=target, n_epochs=n_epochs, phase="refit")
-    return replace(final, metric=found.metric, validation=found.validation, history=found.history)
+    return replace(
+        final,
+        choice={**final.choice, **settled},
+        metric=found.metric,
+        validation=found.validation,
+        history=found.history,
+    )
 
 
 def _fit_once(
@@ -80,10 +128,15 @@ def _fit_once(
     *,
     target: Target,
     n_epochs: int | None,
+    schedule_epochs: int | None = None,
     phase: str = "fit",
 ) -> FitReport:
-    """Train once; without `n_epochs`, the held-out data say when to stop."""
+    """Train once; without `n_epochs`, the held-out data say when to stop.
+
+    A schedule spans what the settings allow, so that fewer epochs chosen are its first ones again.
+    """
     settings = model.settings
+    allowed = settings.max_epochs if settings.n_epochs == "auto" else settings.n_epochs
     examples = gather_examples(data, target, positive_from=settings.positive_from)
     validator: Validator | None = None
     if context.held_out is not None:
@@ -96,11 +149,19 @@ def _fit_once(
             seed=context.seed,
         )
     model.prepare(data, examples, context)
-    batches = Batches(examples, settings, max_history=model.max_history, seed=context.seed, device=context.device)
+    batches = Batches(
+        examples,
+        settings,
+        max_history=model.max_history,
+        seed=context.seed,
+        device=context.device,
+        history_order=model.history_order,
+    )
     fitted = Loop(
         model,
         batches,
         n_epochs=n_epochs or settings.max_epochs,
+        schedule_epochs=schedule_epochs or allowed,
         seed=context.seed,
         device=context.device,
         validator=validator,
@@ -140,6 +201,7 @@ def _identity(model: IterativeModel, examples: Examples, context: FitContext, n_
         "target": examples.target,
         "seed": context.seed,
         "n_epochs": n_epochs,
+        "history_order": model.history_order,
         "device": context.device.partition(":")[0],
     }
     digest = hashlib.blake2b(json.dumps(values, sort_keys=True).encode(), digest_size=16)

@@ -23,6 +23,7 @@ from recpipe.training.checkpoint import (
     restore_optimizer,
     write_checkpoint,
 )
+from recpipe.training.schedule import one_cycle
 from recpipe.training.validation import Validator, better
 
 
@@ -48,9 +49,11 @@ class Loop:
         model: Prepared; its parameters change in place.
         batches: What it learns from.
         n_epochs: Most epochs.
+        schedule_epochs: Epochs that a schedule of the step size spans; `n_epochs` where none is given.
         validator: Measures after each epoch.
         stop_early: Stop after `patience` epochs without a better value, and keep the best
-            weights; else all epochs are made and the last weights are kept.
+            weights; else all epochs are made and the last weights are kept. A one-cycle
+            schedule is gone through to its end, as the gain comes with the last, small steps.
         checkpoint: File to keep the state in; training goes on from one that is there.
         identity: Names data, settings and seed; a checkpoint of another fit is not taken up.
         report: Takes a line for the log.
@@ -64,6 +67,7 @@ class Loop:
         n_epochs: int,
         seed: int,
         device: str,
+        schedule_epochs: int | None = None,
         validator: Validator | None = None,
         stop_early: bool = True,
         checkpoint: Path | None = None,
@@ -74,6 +78,7 @@ class Loop:
         self._settings: IterativeSettings = model.settings
         self._batches = batches
         self._n_epochs = n_epochs
+        self._schedule_steps = batches.n_steps * (schedule_epochs or n_epochs)
         self._seed = seed
         self._device = device
         self._validator = validator
@@ -116,8 +121,8 @@ class Loop:
 
     def _finished(self) -> bool:
         done = len(self._history)
-        stale = self._stop_early and done - self._best_epoch >= self._settings.patience
-        return done >= self._n_epochs or stale
+        impatient = self._stop_early and self._settings.schedule == "constant"
+        return done >= self._n_epochs or (impatient and done - self._best_epoch >= self._settings.patience)
 
     def _epoch(self, epoch: int) -> None:
         started = saved = time.monotonic()
@@ -157,6 +162,9 @@ class Loop:
         self._optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
         torch.nn.utils.clip_grad_norm_(self._parameters.values(), self._settings.clip_norm)
+        if self._settings.schedule == "one_cycle":
+            step = len(self._history) * self._batches.n_steps + self._step
+            self._optimizer.param_groups[0]["lr"] = self._settings.learning_rate * one_cycle(step, self._schedule_steps)
         self._optimizer.step()
         return loss.detach()
 

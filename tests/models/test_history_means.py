@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recpipe.models.base import Histories, Items
-from recpipe.models.factorization_network import history_weights
+from recpipe.models.network_parts import history_weights
 from recpipe.models.history_means import history_means
 
 ITEMS = Items.bare(pa.array([str(row) for row in range(6)]))

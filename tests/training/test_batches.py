@@ -32,6 +32,37 @@ def test_history_is_what_the_user_took_before_newest_first() -> None:
     assert batch.item_rows.tolist() == [5, 6, 7, 8, 5]
 
 
+def test_in_a_set_any_other_items_of_the_user_are_the_history() -> None:
+    """User 0 took 1, 2, 3, 4 and 2 again; user 1 nothing, user 2 one item, user 3 two."""
+    examples = Examples(
+        target="implicit",
+        n_users=4,
+        n_items=9,
+        user_rows=np.array([0, 0, 0, 0, 0, 2, 3, 3], dtype=np.int32),
+        item_rows=np.array([1, 2, 3, 4, 2, 5, 6, 7], dtype=np.int32),
+        ratings=np.zeros(0, np.float32),
+        offsets=np.array([0, 5, 5, 6, 8]),
+    )
+    others = {1: [2, 2, 3, 4], 2: [1, 3, 4], 3: [1, 2, 2, 4], 4: [1, 2, 2, 3], 5: [], 6: [7], 7: [6]}
+    settings = IterativeSettings(batch_size=8, negatives=4)
+    generator = torch.Generator().manual_seed(0)
+    for length in (6, 2):
+        found = Batches(examples, settings, max_history=length, seed=0, device="cpu", history_order="set")
+        met: dict[int, set[int]] = {item: set() for item in others}
+        for _ in range(60):
+            batch = found.batch(torch.arange(8), 0, generator)
+            assert sorted(batch.item_rows.tolist()) == [1, 2, 2, 3, 4, 5, 6, 7]
+            for item, history in zip(batch.item_rows.tolist(), batch.histories.tolist(), strict=True):
+                there = sorted(row for row in history if row >= 0)
+                met[item].update(there)
+                if length == 6:
+                    assert there == others[item]
+                else:
+                    assert len(there) <= min(2, len(others[item])) and item not in there
+        # in the end every other item was in every history
+        assert met == {item: set(rows) for item, rows in others.items()}
+
+
 def test_an_epoch_holds_every_interaction_once() -> None:
     found = batches(EXAMPLES)
     assert found.n_steps == 3

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from small_world import small_world
 
 from recpipe.errors import ConfigError, DataError
-from recpipe.models.base import FitContext, Model
+from recpipe.models.base import FitContext, Histories, JsonValue, Model, Profiles, UserVectors
+from recpipe.models.factorization import FactorizationModel, FactorizationSettings
+from recpipe.models.iterative import Batch
 from recpipe.models.registry import find_model
 from recpipe.training.fitting import fit
 
@@ -89,3 +93,52 @@ def test_targets_are_checked() -> None:
         fit(create("popularity", target="rating"), WORLD.data, FitContext())
     with pytest.raises(DataError, match="no positive interaction"):
         fit(create(target="implicit", positive_from=99.0), WORLD.data, FitContext())
+
+
+class Undecided(FactorizationModel):
+    """Ranks held-out items best when it is told to be quick."""
+
+    @property
+    def alternatives(self) -> tuple[dict[str, JsonValue], ...]:
+        return ({"pace": "slow"}, {"pace": "quick"}, {"pace": "frozen"})
+
+    def settle(self, values: Mapping[str, JsonValue]) -> None:
+        self.pace = values["pace"]
+
+    def train_step(self, batch: Batch) -> torch.Tensor:
+        return super().train_step(batch) * {"slow": 1.0, "quick": 1.0, "frozen": 0.0}[str(self.pace)]
+
+    def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
+        found = super().user_vectors(profiles, histories)
+        sign = -1.0 if self.pace == "slow" else 1.0
+        return UserVectors(found.vectors * np.float32(sign), found.source)
+
+
+def undecided(**values: Any) -> Undecided:
+    return Undecided(
+        FactorizationSettings.model_validate({"target": "implicit", "batch_size": 64, "hidden_dim": 4} | values)
+    )
+
+
+def test_alternatives_are_settled_by_held_out_data_and_kept() -> None:
+    lines: list[str] = []
+    model = undecided(max_epochs=6)
+    report = fit(model, WORLD.data, FitContext(held_out=WORLD.held_out, report=lines.append))
+    assert report.choice["pace"] == model.pace == "quick" and set(report.choice) == {"n_epochs", "pace"}
+    assert [line.partition(":")[0] for line in lines[:3]] == ["pace slow", "pace quick", "pace frozen"]
+    again = undecided()
+    kept = fit(again, WORLD.data, FitContext(choice=report.choice))
+    assert kept.choice == report.choice and again.pace == "quick"
+    alone = undecided(max_epochs=6)
+    chosen = fit(alone, WORLD.data, FitContext())
+    assert chosen.choice["pace"] == alone.pace == "quick"
+
+
+def test_alternatives_without_held_out_data_are_the_usual_ones() -> None:
+    model = undecided(n_epochs=2)
+    assert fit(model, WORLD.data, FitContext()).choice == {"n_epochs": 2, "pace": "slow"}
+
+
+def test_a_choice_that_is_no_alternative_is_refused() -> None:
+    with pytest.raises(ValueError, match="pace"):
+        fit(undecided(), WORLD.data, FitContext(choice={"n_epochs": 2, "pace": "fast"}))

@@ -19,6 +19,7 @@ from recpipe.models.settings import IterativeSettings
 from recpipe.training import loop as loop_module
 from recpipe.training.fitting import fit
 from recpipe.training.loop import Loop
+from recpipe.training.schedule import one_cycle
 
 LEARNED = ["factorization", "deep"]
 TARGETS = ["rating", "implicit"]
@@ -75,7 +76,8 @@ def test_loss_falls(name: str, target: str, world: SmallWorld) -> None:
 
 @pytest.mark.parametrize("steps", [1, 14, 17])
 @pytest.mark.parametrize(
-    ("name", "target"), [("factorization", "implicit"), ("factorization", "rating"), ("deep", "rating")]
+    ("name", "target"),
+    [("factorization", "implicit"), ("factorization", "rating"), ("deep", "rating"), ("two_tower", "implicit")],
 )
 def test_killed_and_resumed_is_uninterrupted_bit_for_bit(
     name: str, target: str, steps: int, world: SmallWorld, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -120,6 +122,39 @@ def test_finished_checkpoint_is_not_trained_again(
     monkeypatch.setattr(Loop, "_one_step", lambda self, order: pytest.fail("trained again"))
     again, _ = fitted("factorization", "implicit", world, checkpoint=tmp_path)
     assert weights(first) == weights(again)
+
+
+def test_one_cycle_spans_what_is_allowed_and_is_not_cut_short(
+    world: SmallWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7 steps an epoch; a number of epochs chosen earlier is the beginning of the same cycle."""
+    asked: list[tuple[int, int]] = []
+
+    def watched(step: int, n_steps: int) -> float:
+        asked.append((step, n_steps))
+        return one_cycle(step, n_steps)
+
+    monkeypatch.setattr(loop_module, "one_cycle", watched)
+    settings = {"target": "implicit", "schedule": "one_cycle", "max_epochs": 5, "patience": 1, "learning_rate": 1e-9}
+    report = fit(create("factorization", **settings), world.data, FitContext(held_out=world.held_out))
+    assert len(report.history) == 5  # nothing gets better at this step size, and patience is 1
+    assert asked == [(step, 35) for step in range(35)]
+    asked.clear()
+    fit(create("factorization", **settings), world.data, FitContext(choice={"n_epochs": 2}))
+    assert asked == [(step, 35) for step in range(14)]
+    asked.clear()
+    fit(create("factorization", **settings | {"n_epochs": 3}), world.data, FitContext())
+    assert asked == [(step, 21) for step in range(21)]
+
+
+def test_step_size_follows_the_schedule(world: SmallWorld) -> None:
+    steady = create("factorization", target="implicit", n_epochs=1, batch_size=1000)
+    cycling = create("factorization", target="implicit", n_epochs=1, batch_size=1000, schedule="one_cycle")
+    doubled = create("factorization", target="implicit", n_epochs=1, batch_size=1000, learning_rate=0.006)
+    for model in (steady, cycling, doubled):
+        fit(model, world.data, FitContext())
+    # a single step is the top of its cycle
+    assert weights(cycling) == weights(steady) != weights(doubled)
 
 
 @pytest.mark.parametrize("change", ["seed", "data", "settings"])
