@@ -263,6 +263,7 @@ def _take_histories(histories: Histories, rows: Int64) -> Histories:
 
 def _joined(parts: list[_Part], items: Items, target: Target) -> HeldOut:
     tables = [part.profiles for part in parts]
+    attributes = [table.attributes for table in tables if table.attributes is not None]
     profiles = Profiles(
         user_ids=pa.concat_arrays([table.user_ids.cast(pa.string()) for table in tables]),
         embeddings=np.concatenate([table.embeddings for table in tables]),
@@ -270,7 +271,7 @@ def _joined(parts: list[_Part], items: Items, target: Target) -> HeldOut:
         features=np.concatenate([table.features for table in tables]),
         segments=np.concatenate([table.segments for table in tables]),
         centres=np.concatenate([table.centres for table in tables]),
-        attributes=None,
+        attributes=pa.concat_tables(attributes) if len(attributes) == len(tables) else None,
     )
     pasts = [part.histories for part in parts]
     counts = np.concatenate([np.diff(past.offsets) for past in pasts])

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -136,3 +137,22 @@ def test_models_fitted_at_once_are_measured_too() -> None:
     data: TrainingData = world.data
     model.fit(data, FitContext())
     assert 0.0 < gathered(world, "implicit").measure(model) < 1.0
+
+
+@pytest.mark.parametrize("max_users", [1000, 7])
+def test_attributes_stay_with_their_users(max_users: int) -> None:
+    world = small_world()
+    assert gathered(world, "implicit").profiles.attributes is None
+    ages = pa.table({"user_id": world.profiles.user_ids, "age": np.arange(40)})
+    aged = replace(world, profiles=replace(world.profiles, attributes=ages))
+    found = gather_held_out(
+        aged.in_blocks(aged.train, 9),
+        aged.in_blocks(aged.later, 9),
+        "implicit",
+        positive_from=None,
+        max_users=max_users,
+        seed=0,
+    ).profiles
+    assert found.attributes is not None and len(found) == min(max_users, 40)
+    assert found.attributes.column("user_id").to_pylist() == found.user_ids.to_pylist()
+    assert [f"user{age}" for age in found.attributes.column("age").to_pylist()] == found.user_ids.to_pylist()
