@@ -17,7 +17,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import NonNegativeFloat
+from pydantic import NonNegativeFloat, PositiveFloat
 
 from recpipe.models.base import (
     FactoredModel,
@@ -59,7 +59,10 @@ class BprSettings(IterativeSettings):
     loss: Literal["bpr"] = "bpr"
     """How implicit feedback is learned: by pairs."""
 
-    id_penalty: NonNegativeFloat = 0.001
+    learning_rate: PositiveFloat = 0.01
+    """Step size of Adam."""
+
+    id_penalty: NonNegativeFloat = 0.005
     """Weight of the squared length of what is learned about single users and items, added to the
     loss once per interaction."""
 

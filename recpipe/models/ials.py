@@ -50,10 +50,10 @@ class IalsSettings(ModelSettings):
     n_epochs: PositiveInt = 16
     """Times that users and items are solved in turn."""
 
-    unobserved_weight: PositiveFloat = 0.1
+    unobserved_weight: PositiveFloat = 0.05
     """Weight of an item that was not taken, where one that was taken has 1."""
 
-    regularization: PositiveFloat = 0.003
+    regularization: PositiveFloat = 0.01
     """Weight of the squared length of the vectors."""
 
     regularization_exponent: Annotated[float, Field(ge=0.0, le=1.0)] = 1.0

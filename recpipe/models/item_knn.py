@@ -44,10 +44,10 @@ class ItemKnnSettings(ModelSettings):
     model: Literal["item_knn"] = "item_knn"
     """Name of the model."""
 
-    weighting: Literal["cosine", "tfidf", "bm25"] = "cosine"
+    weighting: Literal["cosine", "tfidf", "bm25"] = "tfidf"
     """How the users of an item are weighted in its similarity to others."""
 
-    n_neighbors: PositiveInt = 100
+    n_neighbors: PositiveInt = 20
     """Nearest items kept for each item."""
 
 
