@@ -26,6 +26,7 @@ from recpipe.stages.pipeline.registry import producer, stages
 from recpipe.stages.settings import Config
 from recpipe.stages.tables import TABLE_STAGES
 from recpipe.store.layout import Layout, View
+from recpipe.training.settings import Dimension, TuneSettings
 
 DOCS = Path(__file__).parent
 NOTE = "<!-- Written by docs/generate.py (make docs). Edit the declarations, not this page. -->\n"
@@ -95,6 +96,11 @@ def configuration_page() -> str:
         section = _settings_of(field.annotation)
         if section is not None and name != "train":
             lines += [f"\n## {name}\n", inspect.cleandoc(section.__doc__ or "") + "\n", *_table(f"{name}.", section)]
+            if section is TuneSettings:
+                lines += [
+                    "\nKeys of a setting in `tune.space`, one of int, float and choice:\n",
+                    *_table("", Dimension),
+                ]
     lines += ["\n## train\n", inspect.cleandoc(ModelSettings.__doc__ or "") + "\n"]
     for name in model_names():
         spec = find_model(name)
@@ -194,6 +200,9 @@ def _artifact_row(artifact: Artifact) -> str:
     if artifact.scope is Scope.MODEL:
         file = layout.path(MODEL, view) / "FINGERPRINT" / f"{artifact.name}.parquet"
         return f"| {artifact.name} | `{file}` | `recpipe train` | {artifact.meaning} |"
+    if artifact.scope is Scope.STUDY:
+        file = layout.studies / "FINGERPRINT" / f"{artifact.name}.parquet"
+        return f"| {artifact.name} | `{file}` | `recpipe tune` | {artifact.meaning} |"
     path = layout.path(artifact, view)
     every_stage = (*stages(), *TABLE_STAGES.values())
     written = any(output.artifact is artifact for stage in every_stage for output in stage.writes)

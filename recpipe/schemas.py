@@ -38,6 +38,8 @@ class Scope(StrEnum):
     """Exists in `evaluation/` only."""
     MODEL = "model"
     """Inside the folder of a fitted model."""
+    STUDY = "study"
+    """Inside the folder of one study of `recpipe tune`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +132,14 @@ EPOCH = Column("epoch", Type.INT32, "Pass over the interactions; 1 is the first.
 TRAIN_LOSS = Column("train_loss", Type.FLOAT64, "Mean loss over the steps of the pass.")
 VALIDATION = Column("validation", Type.FLOAT64, "Validation metric after the pass; the model's manifest names it.", nullable=True)
 SECONDS = Column("seconds", Type.FLOAT64, "Wall-clock seconds of the pass.")
+
+TRIAL = Column("trial", Type.INT32, "Number of the trial; 1 is the configuration as it is.")
+TRIAL_STATE = Column("state", Type.STRING, "complete or failed.")
+TRIAL_METRIC = Column("metric", Type.STRING, "What was measured on the validation interactions: ndcg over the whole ranking, or rmse.", nullable=True)
+TRIAL_VALUE = Column("value", Type.FLOAT64, "The figure; null where the trial failed.", nullable=True)
+TRIAL_SETTINGS = Column("settings", Type.STRING, "The settings searched, with their values, as JSON.")
+TRIAL_SECONDS = Column("seconds", Type.FLOAT64, "Wall-clock seconds.")
+TRIAL_REASON = Column("reason", Type.STRING, "Why it failed.", nullable=True)
 
 RANK = Column("rank", Type.INT32, "1 is best.")
 SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable within a user.")
@@ -247,6 +257,10 @@ USER_METRICS = Artifact(
     ),
     key=("model", "user_id", "slice", "k"),
 )
+TRIALS = Artifact(
+    "trials", 1, Scope.STUDY, "What `recpipe tune` tried, trial by trial; one file for each study.",
+    (TRIAL, TRIAL_STATE, TRIAL_METRIC, TRIAL_VALUE, TRIAL_SETTINGS, TRIAL_SECONDS, TRIAL_REASON), key=("trial",),
+)
 TAGS = Artifact(
     "tags", 1, Scope.TABLE, "Tags users gave items: interactions, never item attributes.",
     (USER_ID, ITEM_ID, TAG, TIMESTAMP), key=("user_id", "item_id"), repeats=True,
@@ -257,6 +271,6 @@ ARTIFACTS: dict[str, Artifact] = {
     for artifact in (
         USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
         SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, TRAINING_HISTORY, MODEL_CHOICE, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
-        METRICS, METRIC_DIFFERENCES, USER_METRICS,
+        METRICS, METRIC_DIFFERENCES, USER_METRICS, TRIALS,
     )
 }

@@ -12,6 +12,7 @@ from recpipe.stages.pipeline.registry import stages
 
 _MODULES = (
     "run",
+    "tune",
     "status",
     "metrics",
     "compare",

@@ -19,6 +19,7 @@ from recpipe.models.selection import settings_for
 from recpipe.models.settings import ModelSettings
 from recpipe.scoring.settings import ScoreSettings
 from recpipe.segments.settings import ClusterSettings
+from recpipe.training.settings import TuneSettings
 
 
 class CacheSettings(Settings):
@@ -58,6 +59,8 @@ class Config(Settings):
     """How the evaluation view holds interactions out."""
     evaluate: EvaluateSettings = EvaluateSettings()
     """What is measured."""
+    tune: TuneSettings = TuneSettings()
+    """What `recpipe tune` searches."""
     executor: ExecutorSettings = ExecutorSettings()
     """How work is placed."""
     cache: CacheSettings = CacheSettings()
@@ -95,6 +98,21 @@ def load(
     Raises:
         ConfigError: Every problem found, with its key and line.
     """
+    return build(read(path, overrides, workdir=workdir, sources=sources), path=path, overrides=overrides)
+
+
+def read(
+    path: Path | None,
+    overrides: Sequence[str] = (),
+    *,
+    workdir: Path | None = None,
+    sources: Mapping[str, Path] | None = None,
+) -> dict[str, Any]:
+    """Read what `load` validates: sections by name, as somebody wrote them.
+
+    Raises:
+        ConfigError: The file is missing or no mapping, or an override is malformed.
+    """
     raw = config.read_raw(path, overrides)
     if workdir is not None:
         raw["workdir"] = workdir
@@ -103,7 +121,15 @@ def load(
         raw["data"] = {**data, **{name: str(source) for name, source in sources.items()}}
     # a section whose keys are all commented out is null in YAML
     sections = {name for name, field in Config.model_fields.items() if isinstance(field.default, Settings)}
-    raw = {key: ({} if value is None and key in sections else value) for key, value in raw.items()}
+    return {key: ({} if value is None and key in sections else value) for key, value in raw.items()}
+
+
+def build(raw: Mapping[str, Any], *, path: Path | None = None, overrides: Sequence[str] = ()) -> Config:
+    """Validate what `read` returned; path and overrides are those it was read from, for the messages.
+
+    Raises:
+        ConfigError: Every problem found, with its key and line.
+    """
     return config.validate(_class_for(raw.get("train")), raw, path=path, overrides=overrides)
 
 

@@ -40,6 +40,8 @@ class Layout:
             return self.workdir / "tables" / f"{artifact.name}.parquet"
         if artifact.scope is Scope.MODEL:
             raise ValueError(f"{artifact.name} lies in a model's folder: ask for that")
+        if artifact.scope is Scope.STUDY:
+            raise ValueError(f"{artifact.name} lies in a study's folder: ask for that")
         in_evaluation = artifact.scope is Scope.EVALUATION or (artifact.scope is Scope.VIEW and view is View.EVALUATION)
         folder = self.workdir / "evaluation" if in_evaluation else self.workdir
         if artifact.folder:
@@ -60,6 +62,11 @@ class Layout:
     def runs(self) -> Path:
         """The folder of past runs."""
         return self.workdir / "runs"
+
+    @property
+    def studies(self) -> Path:
+        """The folder of the studies of `recpipe tune`."""
+        return self.workdir / "tune"
 
     @property
     def locks(self) -> Path:

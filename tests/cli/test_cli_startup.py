@@ -13,7 +13,7 @@ import pytest
 from conftest import World
 from runs import COMMAND, copy_of_finished, finish, start
 
-HEAVY = ("torch", "transformers", "sklearn", "ray", "sentence_transformers", "datasets")
+HEAVY = ("torch", "transformers", "sklearn", "ray", "sentence_transformers", "datasets", "optuna")
 PROGRAM = """
 import json, sys
 from recpipe.cli.app import main
@@ -28,8 +28,8 @@ print(json.dumps(sorted({name.partition(".")[0] for name in sys.modules})))
 @pytest.mark.parametrize(
     "words",
     [
-        ("--help",), ("embed-items", "--help"), ("run", "--help"), ("config",), ("status",), ("run",),
-        ("run", "--dry-run"), ("segments",), ("recommend", "u01"),
+        ("--help",), ("embed-items", "--help"), ("run", "--help"), ("tune", "--help"), ("config",), ("status",),
+        ("run",), ("run", "--dry-run"), ("segments",), ("recommend", "u01"),
     ],
     ids=" ".join,
 )  # fmt: skip

@@ -39,10 +39,10 @@ def test_every_artifact_has_one_producer() -> None:
     for stage in (*TABLE_STAGES.values(), *stages()):
         for output in stage.writes:
             writers[output.artifact.name].append(stage.name)
-    # tags are only imported, a model's folder is written by whoever writes the model
+    # tags are only imported, trials are tune's, a model's folder is written by whoever writes the model
     inside = {artifact.name for artifact in ARTIFACTS.values() if artifact.scope is Scope.MODEL}
     assert inside == {"item_vectors", "training_history"}
-    assert {name for name, found in writers.items() if len(found) != 1} == {"tags", *inside}
+    assert {name for name, found in writers.items() if len(found) != 1} == {"tags", "trials", *inside}
     assert producer(ARTIFACTS["segments"]) is stage_named("cluster")
     assert producer(USERS) is TABLE_STAGES["users"]
 

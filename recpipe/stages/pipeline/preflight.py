@@ -122,15 +122,15 @@ def stale_inputs(planner: Planner, plan: Plan) -> list[str]:
         return []
     plans: list[Plan] = []
     try:
-        for stage, view in _ancestors(planner, plan):
+        for stage, view in ancestors(planner, plan):
             plans.append(planner.plan(stage, view, tuple(plans)))
     except RecpipeError:
         return []  # only advice: what is really wrong, the stage itself will say
     return [command_for(entry.stage, entry.view) for entry in plans if entry.state is not State.CURRENT]
 
 
-def _ancestors(planner: Planner, plan: Plan) -> list[tuple[AnyStage, View]]:
-    """Stages whose artifacts a plan reads, directly or not, each after those it reads."""
+def ancestors(planner: Planner, plan: Plan) -> list[tuple[AnyStage, View]]:
+    """Return the stages whose artifacts a plan reads, directly or not, each after those it reads."""
     found: dict[tuple[str, View], tuple[AnyStage, View]] = {}
 
     def visit(entries: Sequence[Input], view: View, reader: str) -> None:
