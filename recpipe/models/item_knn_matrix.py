@@ -10,7 +10,7 @@ from scipy import sparse
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from recpipe.models.tables import Bool, Float32, Int64
+    from recpipe.models.tables import Float32, Int32, Int64
     from recpipe.models.taken_matrix import Matrix
 
 Weighting = Literal["cosine", "tfidf", "bm25"]
@@ -75,16 +75,18 @@ def nearest_items(vectors: Matrix, *, n_neighbors: int, block_products: int = BL
     own_columns = np.argsort(order)
     by_user = vectors[order].T.tocsr()  # (n_users, n_items)
     values: list[Float32] = [np.zeros(0, np.float32)]
-    columns: list[np.ndarray] = [np.zeros(0, np.int32)]
-    counts: list[Int64] = [np.zeros(0, np.int64)]
+    columns: list[Int32] = [np.zeros(0, np.int32)]
+    lengths = np.zeros(n_items, dtype=np.int64)
     for start, stop in _blocks(vectors, block_products):
         block = vectors[start:stop] @ by_user
-        block.sort_indices()
-        kept = _chosen(block, own=own_columns[start:stop], n_neighbors=n_neighbors)
-        values.append(block.data[kept])
-        columns.append(order[block.indices[kept]])
-        counts.append(np.diff(np.append(0, np.cumsum(kept))[block.indptr]))
-    offsets = np.append(0, np.cumsum(np.concatenate(counts))).astype(np.int64)
+        for row in range(start, stop):
+            span = slice(block.indptr[row - start], block.indptr[row - start + 1])
+            row_values, row_columns = block.data[span], block.indices[span]
+            kept = _largest(np.where(row_columns == own_columns[row], 0.0, row_values), row_columns, n_neighbors)
+            values.append(row_values[kept])
+            columns.append(order[row_columns[kept]])
+            lengths[row] = len(kept)
+    offsets = np.append(0, np.cumsum(lengths))
     nearest = sparse.csr_matrix((np.concatenate(values), np.concatenate(columns), offsets), shape=(n_items, n_items))
     nearest.sort_indices()
     return nearest
@@ -105,16 +107,10 @@ def _blocks(vectors: Matrix, block_products: int) -> Iterator[tuple[int, int]]:
         start = stop
 
 
-def _chosen(block: Matrix, *, own: np.ndarray, n_neighbors: int) -> Bool:
-    """Mark the nearest in each row of a block: bool (nnz,). `own` (n_rows,) is the column of each row's own item."""
-    rows = np.repeat(np.arange(block.shape[0]), np.diff(block.indptr))
-    kept: Bool = (block.data > 0) & (block.indices != own[rows])
-    for row in np.flatnonzero(np.bincount(rows[kept], minlength=block.shape[0]) > n_neighbors):
-        span = slice(block.indptr[row], block.indptr[row + 1])
-        values = np.where(kept[span], block.data[span], 0.0)
-        last = np.partition(values, -n_neighbors)[-n_neighbors]
-        nearer = values > last
-        tied = np.flatnonzero(values == last)[: n_neighbors - int(nearer.sum())]
-        nearer[tied] = True
-        kept[span] = nearer
-    return kept
+def _largest(values: Float32, columns: Int32, n: int) -> Int64:
+    """Return the places of the n largest values above 0: int64 (at most n,). Of a tie, the first columns."""
+    least = 0.0 if len(values) <= n else float(np.partition(values, len(values) - n)[len(values) - n])
+    places = np.flatnonzero((values >= least) & (values > 0))
+    if len(places) > n:
+        places = places[np.lexsort((columns[places], -values[places]))[:n]]
+    return places

@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,7 +46,7 @@ from recpipe.training.fitting import fit
 SEEDS = (1, 2, 3)
 N_NEIGHBORS = 20
 HIDDEN_DIM, N_EPOCHS = 64, 16
-PEER_GRID = [(alpha, regularization) for alpha in (1.0, 3.0, 10.0, 30.0) for regularization in (0.01, 1.0, 10.0)]
+PEER_GRID = [(alpha, regularization) for alpha in (1.0, 3.0, 10.0) for regularization in (0.001, 0.01, 0.1, 1.0, 10.0)]
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,8 @@ def peer_neighbors(work: Work, library: Any, weighting: str) -> Measured:
         taken = work.matrix
         seen = np.flatnonzero(np.diff(taken.tocsc().indptr))  # its idf counts items: those that somebody took
         model = getattr(library.nearest_neighbours, kinds[weighting])(K=N_NEIGHBORS + 1, num_threads=1)
-        model.fit(taken[:, seen], show_progress=False)
+        with warnings.catch_warnings(action="ignore"):  # it warns of the format of its own intermediate
+            model.fit(taken[:, seen], show_progress=False)
 
         def scores() -> np.ndarray:
             dense = np.zeros(taken.shape, np.float32)
