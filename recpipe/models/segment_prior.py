@@ -8,7 +8,9 @@ the user's attributes, h the history. The user vector is p(· | a, h), the item 
 nothing is stored of a user, and users unseen in training come in like all others. Items unseen
 in training have the vector 0.
 
-τ is chosen on users left out of a first fit (see `short_histories`).
+τ is chosen on users left out of a first fit, their first events known and the next ones to be
+found (see `short_histories`): events held out at the end of long histories do not tell what
+the first few mean.
 """
 
 from __future__ import annotations
@@ -95,9 +97,7 @@ class SegmentPriorModel(FactoredModel):
         self._known = KnownItems(data.items.ids.take(pa.array(seen)))
         tau, validation = _tau_of(settings, context), None
         if tau is None:
-            judged = short_histories(
-                examples, seen, held_out=context.held_out, positive_from=settings.positive_from, seed=context.seed
-            )
+            judged = short_histories(examples, seen, seed=context.seed)
             tau, validation = self._choose(judged, taken, attributes, context)
         self._tau = tau
         self._segments = self._fit_segments(taken, attributes, context.seed)
@@ -173,7 +173,7 @@ class SegmentPriorModel(FactoredModel):
 
         values = {tau: measured(tau) for tau in TAUS}
         best = max(TAUS, key=lambda tau: values[tau])
-        context.report(f"tau {best}: NDCG {values[best]:.4f} on {len(judged.judged)} users with few events")
+        context.report(f"tau {best}: NDCG {values[best]:.4f} on {(~judged.fitted).sum()} users with few events")
         return best, values[best]
 
     def _fit_segments(self, taken: Matrix, attributes: Matrix, seed: int) -> SoftSegments:

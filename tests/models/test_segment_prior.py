@@ -153,18 +153,15 @@ def test_planted_segments_are_recovered_for_users_with_three_events(with_attribu
     assert own > all_alike + 0.2  # chance over the groups is a quarter of what is known of them
 
 
-def test_tau_is_chosen_by_held_out_events_and_taken_over() -> None:
+def test_tau_is_chosen_on_users_left_out_and_taken_over() -> None:
     _, profiles, histories = people(300, seed=7)
-    known, later = first(histories, 10)
-    held_out = replace(histories, offsets=np.arange(301) * 3, item_rows=later.ravel())
-    context = FitContext(held_out=data_of(profiles, held_out))
-    _, report = fitted(profiles, known, context)
+    _, report = fitted(profiles, histories)
     assert report.metric == "ndcg" and report.validation is not None
-    model, again = fitted(profiles, known, FitContext(choice=report.choice))
+    model, again = fitted(profiles, histories, FitContext(choice=report.choice))
     assert again.choice == report.choice and again.validation is None
     assert model.state().values["tau"] == report.choice["tau"]
     with pytest.raises(ValueError, match="tau must be a positive number"):
-        fitted(profiles, known, FitContext(choice={"tau": "much"}))
+        fitted(profiles, histories, FitContext(choice={"tau": "much"}))
 
 
 def test_few_users_take_the_default() -> None:
