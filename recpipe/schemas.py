@@ -145,6 +145,8 @@ RANK = Column("rank", Type.INT32, "1 is best.")
 SCORE = Column("score", Type.FLOAT32, "Ranking score of the model; comparable within a user.")
 SOURCE = Column("source", Type.STRING, "Path that produced it: the model's name, segment or popularity.")
 PREDICTED_RATING = Column("predicted_rating", Type.FLOAT32, "Rating the model expects the user to give; never the ranking score. Null where the model predicts none.", nullable=True)
+PREDICTED_RATING_LOW = Column("predicted_rating_low", Type.FLOAT32, "Lower end of the interval that holds nine of ten such ratings. Null where the model gives none.", nullable=True, optional=True)
+PREDICTED_RATING_HIGH = Column("predicted_rating_high", Type.FLOAT32, "Upper end of that interval.", nullable=True, optional=True)
 RECOMMENDED_TITLE = Column("title", Type.STRING, "Title of the item.", nullable=True)
 
 MODEL_NAME = Column("model", Type.STRING, "Name of the model.")
@@ -226,7 +228,11 @@ MODEL_CHOICE = Artifact(
 )
 RECOMMENDATIONS = Artifact(
     "recommendations", 2, Scope.VIEW, "The result: items for every user, best first.",
-    (USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE, PREDICTED_RATING), key=("user_id", "rank"),
+    (
+        USER_ID, RANK, ITEM_ID, RECOMMENDED_TITLE, SCORE, SOURCE, PREDICTED_RATING, PREDICTED_RATING_LOW,
+        PREDICTED_RATING_HIGH,
+    ),
+    key=("user_id", "rank"),
 )
 TRAIN_INTERACTIONS = Artifact(
     "train_interactions", 1, Scope.EVALUATION, "What the evaluation view may learn from; stands for interactions there.",

@@ -23,4 +23,5 @@ DEFINITIONS: dict[str, str] = {
     "diversity": "1 - cosine of the embeddings of two listed items; mean over all pairs in the first k, then users",
     "rmse": "root of the mean squared error over all held-out ratings",
     "mae": "mean absolute error over all held-out ratings",
+    "interval_coverage": "share of the held-out ratings within the intervals of their predictions, made to hold 0.9",
 }

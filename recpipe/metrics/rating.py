@@ -3,8 +3,12 @@
     rmse = sqrt(Σ_u Σ_j (r̂_uj − r_uj)² / Σ_u n_u)        mae = Σ_u Σ_j |r̂_uj − r_uj| / Σ_u n_u
 
 over all held-out ratings: every rating counts once, as in the literature, so that users with
-many weigh more. Intervals resample users with all their ratings, because the errors of one
-user hang together.
+many weigh more. Where a model gives each prediction an interval,
+
+    interval_coverage = share of the held-out ratings inside theirs
+
+which a calibrated model brings near the level it promises. Intervals of rmse and mae
+resample users with all their ratings, because the errors of one user hang together.
 """
 
 from __future__ import annotations
@@ -29,6 +33,7 @@ if TYPE_CHECKING:
 RMSE = Metric("rmse")
 MAE = Metric("mae")
 RATING_METRICS = (RMSE, MAE)
+INTERVAL_COVERAGE = Metric("interval_coverage")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -102,6 +107,26 @@ class RatingAccumulator:
             squared=np.concatenate([block.squared for block in blocks]),
             absolute=np.concatenate([block.absolute for block in blocks]),
         )
+
+
+class IntervalAccumulator:
+    """Counts held-out ratings inside the intervals of their predictions, block after block."""
+
+    def __init__(self) -> None:
+        self._inside = 0
+        self._given = 0
+
+    def add(self, low: Float, high: Float, actual: Float) -> None:
+        """Take in ratings, (n_ratings,) each; NaN where none was given, left out."""
+        if not low.shape == high.shape == actual.shape:
+            raise ValueError(f"intervals {low.shape} to {high.shape}, ratings {actual.shape}")
+        given = ~np.isnan(actual)
+        self._given += int(given.sum())
+        self._inside += int(((actual >= low) & (actual <= high) & given).sum())
+
+    def result(self) -> float:
+        """Return the share inside; NaN without a rating."""
+        return self._inside / self._given if self._given else float("nan")
 
 
 def rating_estimates(errors: RatingErrors, bootstrap: Bootstrap) -> Estimates:

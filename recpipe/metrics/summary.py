@@ -113,7 +113,7 @@ def rating_rows(model: str, errors: RatingErrors, slices: Mapping[str, Bool], bo
 def coverage_rows(
     model: str, coverage: Mapping[Metric, float], *, n_users: int, item_slice: str = ALL
 ) -> list[MetricRow]:
-    """Return a row for each coverage, without an interval."""
+    """Return a row for each coverage, of the catalogue or of intervals, without an interval of its own."""
     return [
         MetricRow(model=model, slice=item_slice, metric=metric, value=share, low=np.nan, high=np.nan, n_users=n_users)
         for metric, share in coverage.items()

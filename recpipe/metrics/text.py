@@ -14,7 +14,7 @@ from math import isnan
 
 from recpipe.metrics.beyond_accuracy import COVERAGE, LIST_METRICS
 from recpipe.metrics.ranking import RANKING_METRICS
-from recpipe.metrics.rating import RATING_METRICS
+from recpipe.metrics.rating import INTERVAL_COVERAGE, RATING_METRICS
 from recpipe.metrics.summary import ALL, DifferenceRow, MetricRow
 from recpipe.metrics.values import Metric
 from recpipe.schemas import NDCG
@@ -45,11 +45,12 @@ def metrics_text(rows: Sequence[MetricRow], differences: Sequence[DifferenceRow]
         if listed and name == ALL:
             metrics = tuple(Metric(metric, k) for metric in BEYOND_ACCURACY)
             blocks.append(_block(f"what the first {k} of each list are like", listed, [], metrics=metrics))
-        rated = [row for row in here if row.metric in RATING_METRICS]
+        rating_metrics = (*RATING_METRICS, INTERVAL_COVERAGE)
+        rated = [row for row in here if row.metric in rating_metrics]
         if rated:
             title = f"{name}: predicted ratings of {_users(rated)}"
             paired = [row for row in paired if row.metric == RATING_METRICS[0]]
-            blocks.append(_block(title, rated, paired, metrics=RATING_METRICS))
+            blocks.append(_block(title, rated, paired, metrics=rating_metrics))
     notes = [f"[low, high]: {100 * level:g} % interval over users; a difference is real when its interval excludes 0."]
     return "\n\n".join([*blocks, *notes]) + "\n"
 

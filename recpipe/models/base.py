@@ -9,7 +9,8 @@ No model needs a stored row for a user: users and items unseen in training come 
 the same `Profiles`, `Histories` and `Items` as everybody else.
 
 Predicted ratings are a column of their own, never the ranking score: a model that has them
-says so in `predicts_ratings` and answers `predict_rating`.
+says so in `predicts_ratings` and answers `predict_rating`; one that knows how sure it is
+answers `rating_interval` too.
 
 Models that learn in passes over mini-batches are `iterative.IterativeModel`s, and
 `recpipe.training.fitting.fit` fits models of every kind; a model never drives a loop itself.
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
     Words = npt.NDArray[np.str_]
 
 __all__ = [
+    "INTERVAL_LEVEL",
     "EpochRow",
     "FactoredModel",
     "FitContext",
@@ -61,6 +63,9 @@ __all__ = [
 ]
 
 JsonValue = bool | int | float | str | None
+
+INTERVAL_LEVEL = 0.9
+"""Share of ratings that lie within their `rating_interval`."""
 
 
 def _silent(message: str) -> None:
@@ -217,6 +222,20 @@ class Model(ABC):
             TypeError: The model predicts no ratings.
         """
         raise TypeError(f"{self.settings.model} was not fitted to ratings")
+
+    def rating_interval(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: Int64, item_rows: Int64
+    ) -> tuple[Float32, Float32] | None:
+        """Return between which two ratings `INTERVAL_LEVEL` of such ratings lie; None: the model does not say.
+
+        A rating given lies inside with that probability: the noise of a single rating counts,
+        not only what the model does not know. Arguments as for `predict_rating`, whose value
+        lies inside; both ends are within the range seen in training.
+
+        Returns:
+            Lower and upper ends, float32 (n,) each, finite.
+        """
+        return None
 
     def item_sources(self, items: Items) -> Words | None:
         """Return the path of items that do not take the user's: str (n_items,), "" for the rest; None: all do."""

@@ -2,13 +2,24 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import pyarrow as pa
 
 from recpipe.models.base import Histories, Items, Model, Profiles
-from recpipe.schemas import ITEM_ID, PREDICTED_RATING, RANK, RECOMMENDED_TITLE, SCORE, SOURCE, USER_ID
+from recpipe.schemas import (
+    ITEM_ID,
+    PREDICTED_RATING,
+    PREDICTED_RATING_HIGH,
+    PREDICTED_RATING_LOW,
+    RANK,
+    RECOMMENDED_TITLE,
+    SCORE,
+    SOURCE,
+    USER_ID,
+)
 from recpipe.scoring.ranker import Ranker, seen
 from recpipe.scoring.settings import ScoreSettings
 from recpipe.scoring.topn import TopN
@@ -26,8 +37,25 @@ SCHEMA = pa.schema(
         pa.field(SCORE.name, pa.float32(), nullable=False),
         pa.field(SOURCE.name, pa.string(), nullable=False),
         pa.field(PREDICTED_RATING.name, pa.float32()),
+        pa.field(PREDICTED_RATING_LOW.name, pa.float32()),
+        pa.field(PREDICTED_RATING_HIGH.name, pa.float32()),
     ]
 )
+
+
+@dataclass(frozen=True, slots=True)
+class PredictedRatings:
+    """Predicted ratings of listed pairs, float32 (n,) each.
+
+    Attributes:
+        ratings: What the model expects.
+        low: Lower ends of their intervals; None where the model gives none.
+        high: Upper ends.
+    """
+
+    ratings: Float32
+    low: Float32 | None = None
+    high: Float32 | None = None
 
 
 class Recommender:
@@ -75,15 +103,18 @@ class Recommender:
             predicted=self._predicted(profiles, histories, ranked.lists),
         )
 
-    def _predicted(self, profiles: Profiles, histories: Histories, lists: TopN) -> Float32 | None:
+    def _predicted(self, profiles: Profiles, histories: Histories, lists: TopN) -> PredictedRatings | None:
         """Return the predicted ratings of the listed pairs, in the order of the table; None without."""
         if not self._model.predicts_ratings:
             return None
-        user_rows, places = np.nonzero(lists.rows >= 0)
-        item_rows = lists.rows[user_rows, places].astype(np.int64)
-        return self._model.predict_rating(
-            profiles, histories, self._items, user_rows=user_rows.astype(np.int64), item_rows=item_rows
+        found = np.nonzero(lists.rows >= 0)
+        user_rows, item_rows = found[0].astype(np.int64), lists.rows[found].astype(np.int64)
+        ratings = self._model.predict_rating(profiles, histories, self._items, user_rows=user_rows, item_rows=item_rows)
+        interval = self._model.rating_interval(
+            profiles, histories, self._items, user_rows=user_rows, item_rows=item_rows
         )
+        low, high = interval or (None, None)
+        return PredictedRatings(ratings, low, high)
 
 
 def to_table(
@@ -93,16 +124,16 @@ def to_table(
     lists: TopN,
     user_sources: Words,
     item_sources: Words | None = None,
-    predicted: Float32 | None = None,
+    predicted: PredictedRatings | None = None,
 ) -> pa.Table:
-    """Return lists as rows of `recommendations`: user_id, rank, item_id, title, score, source, predicted_rating.
+    """Return lists as rows of `recommendations`, columns as in `SCHEMA`.
 
     Args:
         user_ids: (n_users,).
         items: The catalogue that `lists.rows` points into.
         user_sources: str (n_users,): the path of each user's list.
         item_sources: str (n_items,): the path of items that do not take the user's, "" for the rest.
-        predicted: float32, the predicted rating of each listed pair, by user, then rank; None: null.
+        predicted: Predicted rating of each listed pair, by user, then rank; None: null.
     """
     found = lists.rows >= 0  # (n_users, n)
     user_rows, places = np.nonzero(found)
@@ -120,7 +151,12 @@ def to_table(
         titles,
         pa.array(lists.scores[found]),
         pa.array(sources, type=pa.string()),
-        pa.nulls(len(taken), pa.float32()) if predicted is None else pa.array(predicted, pa.float32()),
+        *(
+            pa.nulls(len(taken), pa.float32()) if column is None else pa.array(column, pa.float32())
+            for column in (
+                (None, None, None) if predicted is None else (predicted.ratings, predicted.low, predicted.high)
+            )
+        ),
     ]
     return pa.Table.from_arrays(
         [column.cast(field.type) for column, field in zip(columns, SCHEMA, strict=True)], schema=SCHEMA

@@ -152,6 +152,7 @@ def _rows(measurement: Measurement, settings: EvaluateStageSettings) -> tuple[li
 
     from recpipe.metrics import summary
     from recpipe.metrics.intervals import Bootstrap
+    from recpipe.metrics.rating import INTERVAL_COVERAGE
 
     evaluate = settings.evaluate
     bootstrap = Bootstrap(n_draws=evaluate.n_bootstrap, level=evaluate.level, seed=settings.seed)
@@ -182,6 +183,8 @@ def _rows(measurement: Measurement, settings: EvaluateStageSettings) -> tuple[li
                 )
         if measured.errors is not None:
             rows += summary.rating_rows(name, measured.errors, user_slices, bootstrap)
+            n_users = int((measured.errors.counts > 0).sum())
+            rows += summary.coverage_rows(name, {INTERVAL_COVERAGE: measured.interval_coverage}, n_users=n_users)
     order = {name: place for place, name in enumerate(measurement.models)}
     shown = {name: place for place, name in enumerate(dict.fromkeys(row.slice for row in rows))}
     return sorted(rows, key=lambda row: (shown[row.slice], order[row.model])), differences

@@ -106,7 +106,7 @@ STAGE = Stage(
     description="Rank the items for every user with the fitted model and write the best `score.top_n`, items already "
     "taken left out. New users and new items are included; the column `source` says which path made a row.",
     example="recpipe score -c config.yaml --output recommendations.parquet",
-    version=1,
+    version=2,
     settings=ScoreStageSettings,
     reads=(
         Input(MODEL),

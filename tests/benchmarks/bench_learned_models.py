@@ -145,21 +145,30 @@ def rate(options: argparse.Namespace, items: Items) -> None:
         histories = histories_of(train, users, items)
         profiles = profiles_of(histories, users) if options.profiles else Profiles.bare(pa.array(users))
         model = created(options.model, options.set | {"target": "rating"})
-        report = fit(model, training_data(histories, profiles), CONTEXT)
+        report = fit(model, training_data(histories, profiles), FitContext(seed=options.seed))
         wanted = histories_of(test, users, items)
         predicted = model.predict_rating(
             profiles, histories, items, user_rows=wanted.user_rows(), item_rows=wanted.item_rows.astype(np.int64)
         )
         assert wanted.ratings is not None
         difference = predicted - wanted.ratings
-        errors.append((float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).mean())))
+        interval = model.rating_interval(
+            profiles, histories, items, user_rows=wanted.user_rows(), item_rows=wanted.item_rows.astype(np.int64)
+        )
+        inside = np.nan if interval is None else within(wanted.ratings, *interval).mean()
+        errors.append((float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).mean()), float(inside)))
         print(
-            f"fold {fold}: {report.choice['n_epochs']} epochs, validation {report.validation:.4f}, RMSE "
-            f"{errors[-1][0]:.4f} MAE {errors[-1][1]:.4f}, {time.process_time() - started:.0f} CPU-s",
+            f"fold {fold}: {report.choice}, validation {report.validation}, RMSE {errors[-1][0]:.4f} "
+            f"MAE {errors[-1][1]:.4f}, within the interval {inside:.3f}, {time.process_time() - started:.0f} CPU-s",
             flush=True,
         )
-    rmse, mae = np.mean(errors, axis=0)
-    print(f"{options.model}: RMSE {rmse:.4f} MAE {mae:.4f}")
+    rmse, mae, inside = np.mean(errors, axis=0)
+    print(f"{options.model}, seed {options.seed}: RMSE {rmse:.4f} MAE {mae:.4f}, within the interval {inside:.3f}")
+
+
+def within(ratings: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray:
+    """Say which ratings lie in their intervals."""
+    return (ratings >= low) & (ratings <= high)
 
 
 def ndcg_at_10(model: Model, profiles: Profiles, histories: Histories, wanted: Histories) -> tuple[np.ndarray, float]:
@@ -220,6 +229,7 @@ def main() -> None:
     parser.add_argument("--model", default="factorization")
     parser.add_argument("--set", action="append", default=[], help="a setting: hidden_dim=32")
     parser.add_argument("--no-profiles", dest="profiles", action="store_false", help="leave profiles out")
+    parser.add_argument("--seed", type=int, default=42, help="of the fit to ratings")
     parser.add_argument("--test", action="store_true", help="measure the test part")
     options = parser.parse_args()
     pairs = (setting.partition("=") for setting in options.set)

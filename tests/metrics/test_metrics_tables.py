@@ -240,6 +240,6 @@ all: deep minus popularity
 def test_every_metric_has_a_definition() -> None:
     from recpipe.metrics.ranking import RANKING_METRICS
 
-    assert set(DEFINITIONS) == {*RANKING_METRICS, *BEYOND_ACCURACY, "rmse", "mae"}
+    assert set(DEFINITIONS) == {*RANKING_METRICS, *BEYOND_ACCURACY, "rmse", "mae", "interval_coverage"}
     declared = {column.name for column in USER_METRICS.columns}
-    assert declared >= set(DEFINITIONS) - {"coverage", "rmse", "mae"}
+    assert declared >= set(DEFINITIONS) - {"coverage", "rmse", "mae", "interval_coverage"}

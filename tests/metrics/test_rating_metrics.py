@@ -7,7 +7,13 @@ import pytest
 
 from recpipe.errors import DataError
 from recpipe.metrics.intervals import Bootstrap
-from recpipe.metrics.rating import RatingAccumulator, RatingErrors, rating_differences, rating_estimates
+from recpipe.metrics.rating import (
+    IntervalAccumulator,
+    RatingAccumulator,
+    RatingErrors,
+    rating_differences,
+    rating_estimates,
+)
 
 
 def errors_of(sizes: list[int], predicted: np.ndarray, actual: np.ndarray) -> RatingErrors:
@@ -78,6 +84,16 @@ def test_a_better_model_is_below_zero() -> None:
     rmse = errors_of(sizes, predicted, actual).figures()[0]
     assert found.value[0] == pytest.approx(-0.3 * rmse)
     assert (found.high < 0).all()
+
+
+def test_interval_coverage_counts_ratings_inside_over_those_given() -> None:
+    inside = IntervalAccumulator()
+    assert math.isnan(inside.result())
+    inside.add(np.array([1.0, 2.0, 2.0]), np.array([2.0, 3.0, 3.0]), np.array([2.0, 3.5, np.nan]))  # an end is inside
+    inside.add(np.array([1.0]), np.array([5.0]), np.array([3.0]))
+    assert inside.result() == pytest.approx(2 / 3)
+    with pytest.raises(ValueError, match="intervals"):
+        inside.add(np.zeros(2), np.ones(2), np.ones(3))
 
 
 def test_nobody_rated() -> None:

@@ -257,6 +257,21 @@ def test_predicted_ratings_are_ratings_for_anybody(name: str, world: World, unse
         np.testing.assert_allclose(last, whole[-n_items:], atol=1e-5)
 
 
+def test_intervals_hold_the_predicted_rating(name: str, world: World, unseen: World) -> None:
+    model = fitted(name, world.data())
+    for people in (world, unseen):
+        user_rows, item_rows = (grid.reshape(-1) for grid in np.indices((len(people.profiles), len(people.items))))
+        tables = people.profiles, people.histories, people.items
+        interval = model.rating_interval(*tables, user_rows=user_rows, item_rows=item_rows)
+        if interval is None:
+            continue
+        low, high = interval
+        predicted = model.predict_rating(*tables, user_rows=user_rows, item_rows=item_rows)
+        assert low.dtype == high.dtype == np.float32
+        assert (low >= 1.0).all() and (high <= 5.0).all() and (low < high).all()
+        assert ((low <= predicted) & (predicted <= high)).all()
+
+
 def test_nothing_known_but_histories_is_enough(name: str, world: World) -> None:
     """No embeddings, no profiles, no ratings, no times: every model still ranks."""
     items = Items.bare(world.items.ids)

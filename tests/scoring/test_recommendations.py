@@ -68,6 +68,31 @@ class Pairwise(Known, PairwiseModel):
         return ScoreBlock(users.vectors @ VECTORS.T, users.source)
 
 
+class Rating(Factored):
+    """Expects the number of the user plus a tenth of the item's, give or take what `reach` says."""
+
+    def __init__(self, reach: float | None) -> None:
+        self._reach = reach
+
+    @property
+    def predicts_ratings(self) -> bool:
+        return True
+
+    def predict_rating(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: np.ndarray, item_rows: np.ndarray
+    ) -> np.ndarray:
+        numbers = np.array([int(user_id[1:]) for user_id in profiles.user_ids.to_pylist()])
+        return (numbers[user_rows] + item_rows / 10).astype(np.float32)
+
+    def rating_interval(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: np.ndarray, item_rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if self._reach is None:
+            return None
+        rating = self.predict_rating(profiles, histories, items, user_rows=user_rows, item_rows=item_rows)
+        return rating - np.float32(self._reach), rating + np.float32(self._reach)
+
+
 def recommend(model: Model, **settings: int | bool) -> pa.Table:
     return Recommender(model, ITEMS, ScoreSettings.model_validate(settings)).recommend(USERS, HISTORIES)
 
@@ -108,6 +133,21 @@ def test_seen_items_stay_when_asked_for() -> None:
 def test_schema_is_the_declared_one() -> None:
     assert SCHEMA.names == [column.name for column in RECOMMENDATIONS.columns]
     assert recommend(Factored()).schema == SCHEMA
+
+
+def test_predicted_ratings_and_their_intervals_are_of_the_listed_pairs() -> None:
+    table = recommend(Rating(0.5), top_n=3, block_users=2)
+    pairs = zip(table.column("user_id").to_pylist(), table.column("item_id").to_pylist(), strict=True)
+    expected = np.array([int(user[1:]) + int(item[1:]) / 10 for user, item in pairs])
+    for name, shift in (("predicted_rating", 0), ("predicted_rating_low", -0.5), ("predicted_rating_high", 0.5)):
+        np.testing.assert_allclose(table.column(name).to_numpy(), expected + shift, atol=1e-5)
+
+
+@pytest.mark.parametrize(("model", "nulls"), [(Rating(None), 2), (Factored(), 3)])
+def test_what_a_model_does_not_say_is_null(model: Model, nulls: int) -> None:
+    table = recommend(model, top_n=3)
+    names = ["predicted_rating_high", "predicted_rating_low", "predicted_rating"]
+    assert [table.column(name).null_count == table.num_rows for name in names] == [place < nulls for place in range(3)]
 
 
 def test_no_users_give_an_empty_table() -> None:

@@ -116,6 +116,14 @@ class Scorer(PairwiseModel):
         assert user_rows.max(initial=0) < len(profiles)
         return np.array([1 + int(items.ids[row].as_py()[1:]) % 5 for row in item_rows], np.float32)
 
+    def rating_interval(
+        self, profiles: Profiles, histories: Histories, items: Items, *, user_rows: np.ndarray, item_rows: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray] | None:
+        if not self._rates:
+            return None
+        rating = self.predict_rating(profiles, histories, items, user_rows=user_rows, item_rows=item_rows)
+        return rating - 1, rating + 1
+
 
 def measure(folder: Path, found: Interactions, *, block_users: int = 256) -> tuple[Measurement, Measurer]:
     pq.write_table(pa.table({"user_id": USERS}), folder / "users.parquet")
@@ -212,6 +220,11 @@ def test_errors_of_ratings_are_of_every_rated_test_event(tmp_path: Path, seed: i
         assert errors.counts[row] == len(of_user)
         assert errors.squared[row] == pytest.approx(sum(error**2 for error in of_user))
         assert errors.absolute[row] == pytest.approx(sum(map(abs, of_user)))
+    rated = [(int(item[1:]) % 5, rating) for _, item, rating in found.test if item in ITEMS and rating is not None]
+    inside = np.mean([abs(1 + number - rating) <= 1 for number, rating in rated])
+    assert 0 < inside < 1
+    assert measurement.models["scorer"].interval_coverage == pytest.approx(inside)
+    assert math.isnan(measurement.models["silent"].interval_coverage)
 
 
 @pytest.mark.parametrize(("block_users", "read_users"), [(1, 4096), (3, 4096), (256, 5), (2, 5)])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from recpipe.errors import DataError
 from recpipe.metrics.accumulator import RankingAccumulator, RankingResult
 from recpipe.metrics.beyond_accuracy import ListProperties
 from recpipe.metrics.ranking import Relevant
-from recpipe.metrics.rating import RatingAccumulator, RatingErrors
+from recpipe.metrics.rating import IntervalAccumulator, RatingAccumulator, RatingErrors
 from recpipe.metrics.settings import EvaluateSettings
 from recpipe.metrics.summary import ALL, COLD_ITEMS, COLD_ITEMS_ONLY
 from recpipe.metrics.user_table import MeasuredUsers
@@ -52,10 +53,12 @@ class Measured:
     Attributes:
         rankings: By item slice: all, cold_items, cold_items_only.
         errors: Of its predicted ratings; None where it predicts none or none was held out.
+        interval_coverage: Share of the held-out ratings in the intervals of their predictions; NaN without.
     """
 
     rankings: Mapping[str, RankingResult]
     errors: RatingErrors | None
+    interval_coverage: float = math.nan
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -209,6 +212,7 @@ class _Gauge:
             self._rankings[COLD_ITEMS_ONLY] = RankingAccumulator(settings.k, n_items=len(items))
             self._cold_ranker = Ranker(model, items, device=measurer._device, candidates=self._cold)
         self._errors = RatingAccumulator()
+        self._inside = IntervalAccumulator()
 
     def add(self, profiles: Profiles, histories: Histories, held_out: HeldOut) -> None:
         ranked = self._ranker.rank(profiles, histories, n=self._n, excluded=held_out.excluded).lists.rows
@@ -226,12 +230,18 @@ class _Gauge:
                 profiles, histories, self._items, user_rows=user_rows, item_rows=item_rows
             )
             self._errors.add(offsets, predicted, ratings)
+            interval = self._model.rating_interval(
+                profiles, histories, self._items, user_rows=user_rows, item_rows=item_rows
+            )
+            if interval is not None:
+                self._inside.add(*interval, ratings)
 
     def result(self) -> Measured:
         errors = self._errors.result()
         return Measured(
             rankings={name: ranking.result() for name, ranking in self._rankings.items()},
             errors=errors if int(errors.counts.sum()) else None,
+            interval_coverage=self._inside.result(),
         )
 
 
