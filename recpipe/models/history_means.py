@@ -8,9 +8,10 @@ import numpy as np
 from scipy import sparse
 
 from recpipe.models.tables import Histories
+from recpipe.models.taken_matrix import Matrix
 
 if TYPE_CHECKING:
-    from recpipe.models.tables import Bool, Float32
+    from recpipe.models.tables import Bool, Float32, Int64
 
 
 def history_means(
@@ -26,19 +27,54 @@ def history_means(
     Returns:
         float32 (n_users, k), zeros for a user without positive items, and bool (n_users,): they have some.
     """
-    positive = histories.positive(positive_from)
-    users = histories.user_rows()[positive]
-    rows = histories.item_rows[histories.events()][positive]
+    matrix = history_matrix(
+        histories,
+        np.arange(len(item_vectors)),
+        n_columns=len(item_vectors),
+        decay=decay,
+        length=length,
+        positive_from=positive_from,
+        normalised=True,
+    )
+    means: Float32 = np.asarray(matrix @ item_vectors, dtype=np.float32)
+    return means, np.diff(matrix.indptr) > 0
+
+
+def history_matrix(
+    histories: Histories,
+    columns: Int64,
+    *,
+    n_columns: int,
+    decay: float,
+    length: int,
+    positive_from: float | None,
+    normalised: bool = False,
+) -> Matrix:
+    """Return who took what lately: decay^l for the l-th last positive item, l = 0 the newest.
+
+    Args:
+        histories: Of a block of users, oldest first.
+        columns: int64 (n_items,): the column of each item of the histories' catalogue, -1: left out.
+        length: Most items counted.
+        normalised: Let each user's weights sum to 1.
+
+    Returns:
+        csr float32 (n_users, n_columns). Items left out do not age the others.
+    """
+    taken = columns[histories.item_rows[histories.events()]]
+    kept = histories.positive(positive_from) & (taken >= 0)
+    users, taken = histories.user_rows()[kept], taken[kept]
     counts = np.bincount(users, minlength=len(histories))
     ages = np.repeat(np.cumsum(counts), counts) - 1 - np.arange(len(users))  # 0: the newest
     recent = ages < length
-    users, rows, ages = users[recent], rows[recent], ages[recent]
+    users, taken, ages = users[recent], taken[recent], ages[recent]
     weights = np.float64(decay) ** ages
-    weights /= np.maximum(np.bincount(users, weights, minlength=len(histories)), 1e-9)[users]
+    if normalised:
+        weights /= np.maximum(np.bincount(users, weights, minlength=len(histories)), 1e-9)[users]
     offsets = np.append(0, np.cumsum(np.minimum(counts, length)))
     # rows as they come: an item taken twice counts twice
-    matrix = sparse.csr_matrix(
-        (weights.astype(np.float32), rows, offsets), shape=(len(histories), len(item_vectors)), copy=False
+    return sparse.csr_matrix(
+        (weights.astype(np.float32), taken, offsets),
+        shape=(len(histories), n_columns),
+        copy=False,
     )
-    means: Float32 = np.asarray(matrix @ item_vectors, dtype=np.float32)
-    return means, counts > 0

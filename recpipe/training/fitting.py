@@ -9,7 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from recpipe.config import identity_of
-from recpipe.models.base import FitContext, FitReport, JsonValue, Model, TrainingData
+from recpipe.errors import DataError
+from recpipe.models.base import FitContext, FitReport, JsonValue, Model, SearchedModel, TrainingData
 from recpipe.models.examples import Examples, gather_examples
 from recpipe.models.iterative import IterativeModel
 from recpipe.models.registry import find_model
@@ -24,6 +25,9 @@ HELD_OUT_SHARE = 0.1
 
 N_EPOCHS = "n_epochs"
 """Name of the epochs among the chosen hyper-parameters."""
+
+SEARCH_USERS = 2000
+"""Most users ranked for each set of hyper-parameters that a search tries."""
 
 TRIAL_EPOCHS = 4
 """Passes after which the alternatives of a model are compared: they differ long before they are good."""
@@ -50,6 +54,8 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
         ConfigError: The model cannot learn the target that is set.
         DataError: The interactions hold nothing to learn from, or training diverged.
     """
+    if isinstance(model, SearchedModel):
+        return _fit_searched(model, data, context)
     if not isinstance(model, IterativeModel):
         return model.fit(data, context)
     target = find_model(model.settings.model).target_for(model.settings, data)
@@ -59,6 +65,36 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
     settled = _settle(model, data, context, target)
     report = _fit_once(model, data, context, target=target, n_epochs=n_epochs)
     return replace(report, choice={**report.choice, **settled})
+
+
+def _fit_searched(model: SearchedModel, data: TrainingData, context: FitContext) -> FitReport:
+    """Fit a model whose open hyper-parameters were chosen before, or are chosen now on held-out interactions."""
+    wanted = [name for name in model.open_settings if name not in context.choice]
+    if not wanted:
+        return model.fit(data, context)
+    kept, held = data, context.held_out
+    if held is None:
+        last = data.as_of_us is not None
+        kept, held = hold_out(data, share=HELD_OUT_SHARE, seed=context.seed, last=last)
+        context.report(f"{', '.join(wanted)} auto: choosing on {HELD_OUT_SHARE:.0%} of the interactions held out")
+    try:
+        validator = gather_held_out(
+            kept,
+            held,
+            "implicit",
+            positive_from=model.settings.positive_from,
+            max_users=SEARCH_USERS,
+            seed=context.seed,
+        )
+    except DataError as error:  # a handful of interactions: nothing to choose by, and no reason to fail
+        if context.held_out is not None:
+            raise
+        context.report(f"{error.what}: taking the usual {', '.join(wanted)}")
+        return model.fit(data, context)
+    found = model.search(kept, context, validator.ndcg)
+    report = model.fit(data, replace(context, choice={**context.choice, **found}))
+    value = validator.ndcg(model) if kept is data else None
+    return replace(report, metric=validator.metric, validation=value)
 
 
 def _settle(model: IterativeModel, data: TrainingData, context: FitContext, target: Target) -> Mapping[str, JsonValue]:

@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 
 from recpipe.errors import DataError
-from recpipe.models.base import FactoredModel, Model, PairwiseModel
+from recpipe.models.base import BlockScorer, FactoredModel, Model
 from recpipe.models.examples import taught
 from recpipe.models.settings import Target
 from recpipe.models.tables import Histories, Items, Profiles, TrainingData
@@ -81,7 +81,7 @@ class HeldOut:
 
     def measure(self, model: Model) -> float:
         """Return the metric's value."""
-        return self._rmse(model) if len(self.ratings) else self._ndcg(model)
+        return self._rmse(model) if len(self.ratings) else self.ndcg(model)
 
     def _rmse(self, model: Model) -> float:
         user_rows = np.repeat(np.arange(len(self.profiles), dtype=np.int64), np.diff(self.offsets))
@@ -95,7 +95,8 @@ class HeldOut:
         errors = predicted.astype(np.float64) - self.ratings
         return float(np.sqrt(np.mean(errors**2)))
 
-    def _ndcg(self, model: Model) -> float:
+    def ndcg(self, model: Model | BlockScorer) -> float:
+        """Return the mean NDCG over the whole ranking, also of what is no model."""
         item_vectors = model.item_vectors(self.items) if isinstance(model, FactoredModel) else None
         total = 0.0
         for start in range(0, len(self.profiles), BLOCK_USERS):
@@ -103,7 +104,7 @@ class HeldOut:
             profiles, histories = self.profiles.rows(start, stop), self.histories.rows(start, stop)
             if isinstance(model, FactoredModel) and item_vectors is not None:
                 scores = model.user_vectors(profiles, histories).vectors @ item_vectors.T
-            elif isinstance(model, PairwiseModel):
+            elif isinstance(model, BlockScorer):
                 scores = model.score_block(profiles, histories, self.items).scores.copy()
             else:
                 raise TypeError(f"{type(model).__name__} is neither factored nor pairwise")

@@ -1,0 +1,288 @@
+"""The regression of EASE as a problem to solve for one set of strengths after another, and the search among them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pyarrow as pa
+
+from recpipe.models.base import FitContext, JsonValue, Measure, ScoreBlock
+from recpipe.models.ease import DEFAULTS, MODEL, EaseModel, EaseSettings
+from recpipe.models.ease_gram import CoOccurrence
+from recpipe.models.ease_weights import ExactScores, FoldedWeights, fold, regularised_inverse, whole
+from recpipe.models.examples import gather_examples
+from recpipe.models.history_means import history_matrix
+from recpipe.models.item_content import ItemContent
+from recpipe.models.tables import Histories, Items, Profiles, TrainingData
+from recpipe.seeding import derive_seed
+
+if TYPE_CHECKING:
+    from recpipe.models.tables import Int64
+    from recpipe.models.taken_matrix import Matrix
+
+DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
+WINDOW_WEIGHTS = (0.0, 0.3, 1.0)
+L2_STEP = 10.0**0.5
+CONTENT_STEP = 10.0**0.5
+RANKS = (128, 256, 512, 1024, 2048)
+RANK_LOSS = 0.005
+"""Part of the NDCG that fewer coordinates may cost."""
+
+WHOLE = 0
+"""The rank that stands for columns of B as they are."""
+
+MAX_WHOLE = 100_000_000
+"""Most numbers (400 MB) of the item vectors that stay whole."""
+
+
+class Problem:
+    """What the regression is made of.
+
+    Args:
+        n_items: Most items inside the matrix.
+
+    Attributes:
+        inside: int64 (n_inside,): places of the items inside among those somebody took.
+        outside: int64 (n_seen - n_inside,): of the others.
+        n_users: int64 (n_seen,): users of each.
+        ids: `pa.StringArray` (n_seen,); `inside_ids` the same of those inside.
+    """
+
+    def __init__(self, data: TrainingData, settings: EaseSettings, *, n_items: int) -> None:
+        examples = gather_examples(data, "implicit", positive_from=settings.positive_from)
+        self._settings = settings
+        self._items = data.items
+        self._taken = CoOccurrence.of(examples, window=settings.window)
+        self.inside = self._taken.most_taken(n_items)
+        self.outside = np.setdiff1d(np.arange(len(self._taken.seen)), self.inside).astype(np.int64)
+        self.n_users = self._taken.n_users
+        self.ids = data.items.ids.cast(pa.string()).take(pa.array(self._taken.seen))
+        self.inside_ids = self.ids.take(pa.array(self.inside))
+        self.content = ItemContent.of(data.items)
+        self._content_rows = self.content.encode(data.items)
+
+    @property
+    def n_seen(self) -> int:
+        """Items somebody took."""
+        return len(self._taken.seen)
+
+    @property
+    def n_shared(self) -> int:
+        """Items that two users or more took."""
+        return int((self.n_users > 1).sum())
+
+    @property
+    def n_inside(self) -> int:
+        """Items inside the matrix."""
+        return len(self.inside)
+
+    def solve(self, *, l2: float, window_weight: float, content_weight: float) -> ExactScores:
+        """Return exact scores of the items somebody took, for one set of strengths."""
+        gram = self._taken.inside(self.inside, window_weight=window_weight)
+        outside, _ = self._taken.outside(self.inside, window_weight=window_weight)
+        content = self._content_rows[self._taken.seen]
+        return ExactScores(
+            inverse=regularised_inverse(gram, content[self.inside], content_weight=content_weight, l2=l2),
+            outside=outside,
+            content=content[self.inside],
+            outside_content=content[self.outside],
+            content_weight=content_weight,
+        )
+
+    def may_stay_whole(self, n_inside: int) -> bool:
+        """Whether the vectors of the catalogue are small enough with so many coordinates."""
+        return len(self._items) * n_inside <= MAX_WHOLE
+
+    def fold(self, exact: ExactScores, *, rank: int, seed: int) -> FoldedWeights:
+        """Return the scores as vectors of so many coordinates, or whole."""
+        if rank == WHOLE or rank >= self.n_inside:
+            return whole(exact)
+        users = self.n_users[self.inside].astype(np.float32)
+        return fold(exact, users, rank=rank, seed=derive_seed(seed, "ease", "fold") % 2**32)
+
+    def scorer(self, exact: ExactScores, *, decay: float) -> _Exact:
+        """Return the exact scores as something that ranks; items nobody took come by content."""
+        unseen = np.setdiff1d(np.arange(len(self._items)), self._taken.seen)
+        wider = replace(
+            exact,
+            outside=_widened(exact.outside, len(unseen)),
+            outside_content=np.concatenate([exact.outside_content, self._content_rows[unseen]]),
+        )
+        seen = self._taken.seen
+        places = np.concatenate([seen[self.inside], seen[self.outside], unseen])
+        columns = np.full(len(self._items), -1, dtype=np.int64)
+        columns[seen[self.inside]] = np.arange(self.n_inside)
+        return _Exact(self._settings, wider, columns=columns, places=places, decay=decay)
+
+
+class _Exact:
+    """Scores by the whole matrix, over the catalogue it was made for."""
+
+    def __init__(
+        self, settings: EaseSettings, exact: ExactScores, *, columns: Int64, places: Int64, decay: float
+    ) -> None:
+        self._settings = settings
+        self._exact = exact
+        self._columns = columns  # (n_items,): column of each item, -1: outside
+        self._order = np.argsort(places)  # from [inside, outside, unseen] to the catalogue's order
+        self._decay = decay
+
+    def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
+        history = history_matrix(
+            histories,
+            self._columns,
+            n_columns=len(self._exact.inverse),
+            decay=self._decay,
+            length=self._settings.history,
+            positive_from=self._settings.positive_from,
+        )
+        scores = np.concatenate(self._exact.of(history), axis=1)[:, self._order]
+        return ScoreBlock(scores, np.full(len(profiles), MODEL.name))
+
+
+def search(
+    settings: EaseSettings, data: TrainingData, context: FitContext, measure: Measure
+) -> Mapping[str, JsonValue]:
+    """Choose the open settings: one after the other, each by climbing from where it stands.
+
+    A solution costs an inverse; the decay of histories costs nothing but measuring, so that
+    every solution is measured with the best decay. The rank comes last, on the whole problem.
+    """
+    problem = Problem(data, settings, n_items=settings.search_items)
+    climb = _Climb(settings, problem, measure, context.report)
+    if not problem.content.width:
+        climb.fix("content_weight", 0.0)
+    for name in ("window_weight", "content_weight", "l2", "content_weight"):
+        climb.improve(name)
+    found: dict[str, JsonValue] = {name: value for name, value in climb.best.items() if climb.is_open(name)}
+    if settings.rank == "auto":
+        found["rank"] = _rank(problem, settings, context, measure=measure, values=climb.best)
+    return found
+
+
+class _Climb:
+    """The best strengths so far, and the way on from there."""
+
+    def __init__(
+        self, settings: EaseSettings, problem: Problem, measure: Measure, report: Callable[[str], None]
+    ) -> None:
+        self._settings = settings
+        self._problem = problem
+        self._measure = measure
+        self._report = report
+        self._tried: dict[tuple[float, float, float], tuple[float, float]] = {}
+        self._fixed: set[str] = set()
+        self.best: dict[str, float] = {}
+        for name in ("l2", "window_weight", "content_weight", "history_decay"):
+            own = getattr(settings, name)
+            self.best[name] = float(DEFAULTS[name] or 0.0) if own == "auto" else float(own)
+
+    def is_open(self, name: str) -> bool:
+        """Whether a strength is to be chosen."""
+        return bool(getattr(self._settings, name) == "auto")
+
+    def fix(self, name: str, value: float) -> None:
+        """Settle a strength that nothing can be learned about."""
+        self.best[name] = value
+        self._fixed.add(name)
+
+    def improve(self, name: str) -> None:
+        """Go up and down from where a strength stands, as long as it gets better."""
+        if not self.is_open(name) or name in self._fixed:
+            return
+        value = self._value(self.best)
+        for direction in (1, -1):
+            while (there := _next(name, self.best[name], direction)) is not None:
+                tried = {**self.best, name: there}
+                found = self._value(tried)
+                if found <= value:
+                    break
+                self.best, value = tried, found
+        self.best["history_decay"] = self._tried[self._key(self.best)][1]
+        described = ", ".join(f"{key} {number:g}" for key, number in self.best.items())
+        self._report(f"ease: {described}: validation ndcg {value:.4f}")
+
+    def _key(self, values: Mapping[str, float]) -> tuple[float, float, float]:
+        return values["l2"], values["window_weight"], values["content_weight"]
+
+    def _value(self, values: Mapping[str, float]) -> float:
+        """Return the NDCG of strengths, with the best decay."""
+        key = self._key(values)
+        if key not in self._tried:
+            exact = self._problem.solve(l2=key[0], window_weight=key[1], content_weight=key[2])
+            self._tried[key] = self._best_decay(exact)
+        return self._tried[key][0]
+
+    def _best_decay(self, exact: ExactScores) -> tuple[float, float]:
+        """Climb along the decays from the best so far; return NDCG and decay."""
+
+        def ndcg(decay: float) -> float:
+            return self._measure(self._problem.scorer(exact, decay=decay))
+
+        start = self.best["history_decay"]
+        best = (ndcg(start), start)
+        if not self.is_open("history_decay"):
+            return best
+        place = DECAYS.index(start)
+        for step in (1, -1):
+            at = place + step
+            while 0 <= at < len(DECAYS):
+                found = (ndcg(DECAYS[at]), DECAYS[at])
+                if found[0] <= best[0]:
+                    break
+                best, at = found, at + step
+            if best[1] != start:
+                break
+        return best
+
+
+def _next(name: str, value: float, direction: int) -> float | None:
+    """Return the next value of a strength to try; None beyond the last."""
+    if name == "window_weight":
+        nearest = min(range(len(WINDOW_WEIGHTS)), key=lambda place: abs(WINDOW_WEIGHTS[place] - value))
+        place = nearest + direction
+        return WINDOW_WEIGHTS[place] if 0 <= place < len(WINDOW_WEIGHTS) else None
+    if name == "content_weight":
+        if value == 0.0:
+            return 1.0 if direction > 0 else None
+        there = value * CONTENT_STEP**direction
+        return 0.0 if there < 0.9 else (there if there < 1100 else None)
+    there = value * L2_STEP**direction
+    return there if 0.9 < there < 110_000 else None
+
+
+def _rank(
+    problem: Problem,
+    settings: EaseSettings,
+    context: FitContext,
+    *,
+    measure: Measure,
+    values: Mapping[str, float],
+) -> int:
+    """Return the fewest coordinates that lose next to nothing; WHOLE where all are few enough."""
+    if problem.may_stay_whole(min(problem.n_shared, settings.max_items)):
+        return WHOLE
+    exact = problem.solve(
+        l2=values["l2"], window_weight=values["window_weight"], content_weight=values["content_weight"]
+    )
+    best = measure(problem.scorer(exact, decay=values["history_decay"]))
+    ranks = [rank for rank in RANKS if rank < problem.n_inside] or [problem.n_inside]
+    folded = problem.fold(exact, rank=ranks[-1], seed=context.seed)
+    for rank in ranks:
+        model = EaseModel(settings)
+        model.take(problem, folded.truncated(rank), decay=values["history_decay"])
+        value = measure(model)
+        context.report(f"ease: rank {rank}: validation ndcg {value:.4f} of {best:.4f}")
+        if value >= best * (1.0 - RANK_LOSS):
+            return rank
+    return ranks[-1]
+
+
+def _widened(outside: Matrix, n_more: int) -> Matrix:
+    """Append columns of zeros to a sparse matrix."""
+    from scipy import sparse
+
+    return sparse.hstack([outside, sparse.csc_matrix((outside.shape[0], n_more), dtype=np.float32)], format="csc")

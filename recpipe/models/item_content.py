@@ -1,0 +1,85 @@
+"""What is known of an item apart from who took it, as one vector of length 1.
+
+    c_j = unit([unit(v_j - mean), a · categories, b · numbers])
+
+v_j is the embedding, categories and numbers are blocks of the `AttributeSpace`. The product
+of two vectors is the content kernel: near 1 for items that read alike and share attributes.
+Centred, since what all texts have in common would make all items alike.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recpipe.models.attribute_space import AttributeSpace
+from recpipe.models.item_space import centred, embedding_mean
+from recpipe.models.tables import Items
+
+if TYPE_CHECKING:
+    from recpipe.models.base import JsonValue
+    from recpipe.models.tables import Float32
+
+CATEGORY_WEIGHT = 0.5
+NUMBER_WEIGHT = 0.3
+"""Length of a category's and a number's block beside the embedding's of 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class ItemContent:
+    """How items become content vectors.
+
+    Attributes:
+        mean: float32 (dim,), of the embeddings.
+        attributes: coordinates of the attribute columns.
+    """
+
+    mean: Float32
+    attributes: AttributeSpace
+
+    @classmethod
+    def of(cls, items: Items) -> ItemContent:
+        """Learn the mean and the attribute values of a catalogue."""
+        return cls(embedding_mean(items), AttributeSpace.of(items.attributes))
+
+    @property
+    def width(self) -> int:
+        """Number of coordinates; 0: nothing is known of any item."""
+        return len(self.mean) + self.attributes.width
+
+    def encode(self, items: Items) -> Float32:
+        """Return content vectors, float32 (n_items, width): length 1, or zeros where nothing is known.
+
+        Raises:
+            DataError: The embeddings have another width than those learned from.
+        """
+        embeddings = _unit(centred(items, self.mean))
+        coordinates = self.attributes.encode(items.attributes, len(items)).toarray()
+        numbers = {name for name, _ in self.attributes.knots}
+        for name, place in self.attributes.blocks:
+            coordinates[:, place] *= NUMBER_WEIGHT if name in numbers else CATEGORY_WEIGHT
+        return _unit(np.concatenate([embeddings, coordinates], axis=1))
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Arrays for `ModelState.weights`."""
+        return {"content_mean": self.mean}
+
+    def values(self) -> dict[str, JsonValue]:
+        """Plain values for `ModelState.values`."""
+        return {"content_attributes": self.attributes.to_json()}
+
+    @classmethod
+    def from_state(cls, weights: Mapping[str, np.ndarray], values: Mapping[str, JsonValue]) -> ItemContent:
+        """Read back what `weights` and `values` gave. KeyError when something is missing."""
+        mean = weights["content_mean"].astype(np.float32)
+        return cls(mean, AttributeSpace.from_json(str(values["content_attributes"])))
+
+
+def _unit(rows: Float32) -> Float32:
+    """Bring rows to length 1; what is nothing but rounding stays zero."""
+    norms = np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: Float32 = np.where(norms > 1e-4, rows / np.maximum(norms, 1e-4), np.float32(0.0)).astype(np.float32)
+    return unit
