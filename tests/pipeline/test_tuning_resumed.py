@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import os
 import signal
+import subprocess
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -80,25 +82,38 @@ def test_other_data_begin_a_new_study(world: World, run_cli: RunCli, tmp_path: P
     assert "interactions changed" in run_cli(*words).stderr
 
 
+@contextmanager
+def searching(*words: object, cwd: Path, n_trials: int) -> Iterator[subprocess.Popen[str]]:
+    """Search in a process of its own, which has finished so many trials and is killed at the latest at the end."""
+    process = start("tune", *words, cwd=cwd)
+    try:
+        # minutes, not seconds: starting takes long where others use the machine
+        wait_for(lambda: found(cwd) >= n_trials, process, seconds=200)
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def found(folder: Path) -> int:
+    return len(trials(folder)) if list(folder.glob("work/tune/*/trials.parquet")) else 0
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("moment", range(3))
-def test_killed_in_the_middle(moment: int, world: World, run_cli: RunCli, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_killed_in_the_middle(
+    moment: int, finished: Path, world: World, run_cli: RunCli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = (
-        "tune", "-c", world.config, *LEARNED, *space("train.hidden_dim", int=[2, 64], log=True),
-        *space("cluster.n_clusters", int=[2, 8]), "--set", "tune.startup_trials=3",
+        "-c", world.config, *LEARNED, *space("train.hidden_dim", int=[2, 64], log=True),
+        *space("cluster.n_clusters", int=[2, 8]), "--set", "tune.startup_trials=3", "--set", "tune.n_trials=7",
     )  # fmt: skip
-    run_cli(*words, "--set", "tune.n_trials=7", "--workdir", "expected/work")
-    process = start(*words, "--set", "tune.n_trials=7", cwd=tmp_path)
-    (tmp_path / "work").mkdir(exist_ok=True)
-    wait_for(lambda: list(tmp_path.glob("work/tune/*/trials.parquet")) and len(trials(tmp_path)) >= 2, process)
-    time.sleep(0.3 * moment)
-    process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    run_cli("tune", *words, "--workdir", "expected/work")
+    with searching(*words, cwd=tmp_path, n_trials=2) as process:
+        time.sleep(0.3 * moment)
+    assert process.returncode == -signal.SIGKILL, "it was over before it was killed"
     done = trials(tmp_path)
-    assert 2 <= len(done) < 7
-    result = run_cli(*words, "--set", "tune.n_trials=7")
+    result = run_cli("tune", *words)
     assert f"going on: {len(done)} of 7 trials are done" in result.stderr
     assert trials(tmp_path)[: len(done)] == done
     assert [row["settings"] for row in trials(tmp_path)] == [row["settings"] for row in trials(tmp_path / "expected")]
@@ -108,22 +123,18 @@ def test_killed_in_the_middle(moment: int, world: World, run_cli: RunCli, tmp_pa
 
 
 @pytest.mark.slow
-def test_interrupted(world: World, tmp_path: Path) -> None:
-    process = start("tune", "-c", world.config, *LEARNED, *space("train.hidden_dim", int=[2, 64]), cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("work/tune/*/trials.parquet")), process)
-    os.kill(process.pid, signal.SIGINT)
-    code, stdout, log = finish(process)
-    assert code == 130 and stdout == "" and "interrupted; finished parts are kept" in log
-    assert len(trials(tmp_path)) >= 1
+def test_interrupted(finished: Path, world: World, tmp_path: Path) -> None:
+    words = ("-c", world.config, *LEARNED, *space("train.hidden_dim", int=[2, 64]))
+    with searching(*words, cwd=tmp_path, n_trials=1) as process:
+        process.send_signal(signal.SIGINT)
+        code, stdout, log = finish(process)
+    assert (code, stdout) == (130, ""), log
+    assert "interrupted; finished parts are kept" in log and trials(tmp_path)
 
 
 @pytest.mark.slow
-def test_two_searches_in_one_work_directory(world: World, run_cli: RunCli, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ("tune", "-c", world.config, *CONTENT_SPACE)
-    process = start(*words, cwd=tmp_path)
-    wait_for(lambda: list(tmp_path.glob("work/tune/*/trials.parquet")), process)
-    result = run_cli(*words, expect=6)
+def test_two_searches_in_one_work_directory(finished: Path, world: World, run_cli: RunCli, tmp_path: Path) -> None:
+    words = ("-c", world.config, *CONTENT_SPACE, "--set", "tune.n_trials=500")
+    with searching(*words, cwd=tmp_path, n_trials=1):
+        result = run_cli("tune", *words, expect=6)
     assert "work/tune is in use by another run" in result.stderr
-    process.kill()
-    process.communicate()
