@@ -25,7 +25,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic, TypeVar
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar, runtime_checkable
 
 from recpipe.errors import ConfigError, DataError
 from recpipe.models.settings import ModelSettings, Target
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "INTERVAL_LEVEL",
+    "BlockScorer",
     "EpochRow",
     "FactoredModel",
     "FitContext",
@@ -52,12 +53,14 @@ __all__ = [
     "Histories",
     "Items",
     "JsonValue",
+    "Measure",
     "Model",
     "ModelSpec",
     "ModelState",
     "PairwiseModel",
     "Profiles",
     "ScoreBlock",
+    "SearchedModel",
     "TrainingData",
     "UserVectors",
 ]
@@ -259,6 +262,24 @@ class Model(ABC):
         restore_model(self, folder)
 
 
+class SearchedModel(Model):
+    """A model fitted in one go that leaves hyper-parameters to held-out interactions; mix it in."""
+
+    @property
+    @abstractmethod
+    def open_settings(self) -> tuple[str, ...]:
+        """Names of the hyper-parameters left open (`auto`), as they stand in `FitContext.choice`."""
+
+    @abstractmethod
+    def search(self, data: TrainingData, context: FitContext, measure: Measure) -> Mapping[str, JsonValue]:
+        """Return the best values of the open settings.
+
+        Args:
+            data: What to learn from, without the held-out interactions.
+            measure: NDCG of whatever scores, on the held-out interactions.
+        """
+
+
 class FactoredModel(Model):
     """A model whose score is the dot product of a user vector and an item vector."""
 
@@ -271,6 +292,15 @@ class FactoredModel(Model):
         """Return float32 (n_items, k), finite, of any items, seen in training or not."""
 
 
+@runtime_checkable
+class BlockScorer(Protocol):
+    """Whatever scores users and items together."""
+
+    def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
+        """Return scores (n_users, n_items) of any users and items."""
+        ...
+
+
 class PairwiseModel(Model):
     """A model that scores users and items together."""
 
@@ -278,6 +308,9 @@ class PairwiseModel(Model):
     def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
         """Return scores (n_users, n_items) of any users and items."""
 
+
+Measure = Callable[[Model | BlockScorer], float]
+"""How well something ranks held-out interactions; more is better."""
 
 S = TypeVar("S", bound=ModelSettings)
 

@@ -123,7 +123,7 @@ class FoldedWeights:
     @property
     def rank(self) -> int:
         """Coordinates."""
-        return self.inside.shape[1]
+        return int(self.inside.shape[1])
 
     def truncated(self, rank: int) -> FoldedWeights:
         """Return the first `rank` coordinates, those that say most. ValueError where nothing was folded."""

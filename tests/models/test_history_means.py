@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from recpipe.models.base import Histories, Items
-from recpipe.models.network_parts import history_weights
 from recpipe.models.history_means import history_means
+from recpipe.models.network_parts import history_weights
 
 ITEMS = Items.bare(pa.array([str(row) for row in range(6)]))
 VECTORS = np.random.default_rng(0).standard_normal((6, 3)).astype(np.float32)
