@@ -1,7 +1,6 @@
 """EASE: every item predicts every other one, by ridge regression in closed form (Steck 2019).
 
-Plain by default. What may be added, each with a strength that held-out interactions choose
-where it is `auto`:
+To this are added, each with a strength that held-out interactions choose where it is `auto`:
 
 - recency: the l-th last item of a history counts history_decay^l;
 - windows: items taken close to each other count more than items of the same user years apart;
@@ -69,17 +68,17 @@ class EaseSettings(ModelSettings):
     l2: Literal["auto"] | PositiveFloat = "auto"
     """λ, added to the diagonal of the Gram matrix, in interactions."""
 
-    history_decay: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1.0)] = 1.0
-    """How much an item of the history counts beside the next newer one."""
+    history_decay: Literal["auto"] | Annotated[float, Field(gt=0.0, le=1.0)] = "auto"
+    """How much an item of the history counts beside the next newer one; 1 in plain EASE."""
 
-    window_weight: Literal["auto"] | NonNegativeFloat = 0.0
-    """How much items taken within one window count beside items taken by one user."""
+    window_weight: Literal["auto"] | NonNegativeFloat = "auto"
+    """How much items taken within one window count beside items taken by one user; 0 in plain EASE."""
 
     window: PositiveInt = 20
     """Interactions of a window."""
 
-    content_weight: Literal["auto"] | NonNegativeFloat = 0.0
-    """Weight of the content kernel, in interactions."""
+    content_weight: Literal["auto"] | NonNegativeFloat = "auto"
+    """Weight of the content kernel, in interactions; 0 in plain EASE."""
 
     rank: Literal["auto"] | NonNegativeInt = "auto"
     """Coordinates of the vectors; 0: as many as items inside the matrix, which loses nothing. auto: 0
@@ -234,7 +233,7 @@ class EaseModel(SearchedModel, FactoredModel):
 
 MODEL = ModelSpec(
     name="ease",
-    summary="Item-to-item ridge regression in closed form; recency, windows and content where asked for.",
+    summary="Item-to-item ridge regression in closed form, with recency, windows and content as validation wants them.",
     settings=EaseSettings,
     factory=EaseModel,
     targets=("implicit",),

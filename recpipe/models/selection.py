@@ -25,6 +25,7 @@ class AutoSettings(ModelSettings):
         "recent_popularity",
         "content",
         "factorization",
+        "ease",
     )
     """Models to choose from, each with its own defaults and fitted to implicit feedback where it can be."""
 

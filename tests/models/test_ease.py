@@ -1,0 +1,153 @@
+"""EASE against the dense formula."""
+
+from __future__ import annotations
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
+from recpipe.models.ease import EaseModel, EaseSettings
+from recpipe.models.ease_gram import CoOccurrence
+from recpipe.models.ease_weights import ExactScores, fold, regularised_inverse, whole
+from recpipe.models.examples import gather_examples
+from recpipe.training.fitting import fit
+
+N_USERS, N_ITEMS, DIM = 60, 24, 5
+
+
+def world(seed: int = 0) -> tuple[TrainingData, np.ndarray]:
+    """Two tastes; the last two items are taken by nobody. Returns the data and users × items of 0 and 1."""
+    rng = np.random.default_rng(seed)
+    embeddings = rng.normal(size=(N_ITEMS, DIM)).astype(np.float32)
+    embeddings[::2, 0] += 4.0
+    items = Items(
+        ids=pa.array([f"i{row}" for row in range(N_ITEMS)]), embeddings=embeddings, embedded=np.ones(N_ITEMS, bool)
+    )
+    rows, offsets = [], [0]
+    for user in range(N_USERS):
+        own = np.arange(user % 2, N_ITEMS - 2, 2)
+        rows.append(rng.choice(own, size=6, replace=False))
+        offsets.append(offsets[-1] + 6)
+    item_rows = np.concatenate(rows).astype(np.int32)
+    histories = Histories(items=items, offsets=np.asarray(offsets, np.int64), item_rows=item_rows)
+    profiles = Profiles.bare(pa.array([f"u{row}" for row in range(N_USERS)]))
+    taken = np.zeros((N_USERS, N_ITEMS), np.float32)
+    taken[histories.user_rows(), item_rows] = 1.0
+    return TrainingData(items=items, open_blocks=lambda: iter([(profiles, histories)]), n_users=N_USERS), taken
+
+
+def fitted(data: TrainingData, **settings: object) -> EaseModel:
+    plain = {"l2": 10.0, "history_decay": 1.0, "window_weight": 0.0, "content_weight": 0.0, "rank": 0}
+    model = EaseModel(EaseSettings.model_validate({**plain, **settings}))
+    fit(model, data, FitContext(seed=1))
+    return model
+
+
+def scores(model: EaseModel, data: TrainingData) -> np.ndarray:
+    ((profiles, histories),) = data.blocks()
+    return model.user_vectors(profiles, histories).vectors @ model.item_vectors(data.items).T
+
+
+def steck(gram: np.ndarray, l2: float) -> np.ndarray:
+    """B of Steck 2019, written down again in double precision."""
+    inverse = np.linalg.inv(gram + l2 * np.eye(len(gram)))
+    weights = -inverse / np.diag(inverse)
+    np.fill_diagonal(weights, 0.0)
+    return weights
+
+
+def test_plain_ease_is_the_formula() -> None:
+    data, taken = world()
+    seen = taken[:, : N_ITEMS - 2].astype(np.float64)
+    expected = seen @ steck(seen.T @ seen, 10.0)
+    assert scores(fitted(data), data)[:, : N_ITEMS - 2] == pytest.approx(expected, abs=1e-4)
+
+
+def test_recency_weights_the_history_and_not_the_matrix() -> None:
+    data, taken = world()
+    ((_, histories),) = data.blocks()
+    history = np.zeros_like(taken)
+    for user in range(N_USERS):
+        own = histories.item_rows[histories.offsets[user] : histories.offsets[user + 1]]
+        history[user, own] = 0.5 ** np.arange(len(own))[::-1]
+    seen = taken[:, : N_ITEMS - 2].astype(np.float64)
+    expected = history[:, : N_ITEMS - 2] @ steck(seen.T @ seen, 10.0)
+    assert scores(fitted(data, history_decay=0.5), data)[:, : N_ITEMS - 2] == pytest.approx(expected, abs=1e-4)
+
+
+def test_items_outside_are_regressed_on_those_inside() -> None:
+    data, taken = world()
+    model = fitted(data, max_items=15)
+    counts = taken.sum(axis=0)
+    inside = np.sort(np.argsort(-counts, kind="stable")[:15])
+    outside = np.setdiff1d(np.flatnonzero(counts), inside)
+    gram = (taken.T @ taken).astype(np.float64)
+    weights = np.linalg.solve(gram[np.ix_(inside, inside)] + 10.0 * np.eye(15), gram[np.ix_(inside, outside)])
+    assert scores(model, data)[:, outside] == pytest.approx(taken[:, inside] @ weights, abs=1e-4)
+
+
+def test_items_nobody_took_come_by_content() -> None:
+    data, _ = world()
+    found = scores(fitted(data, content_weight=10.0), data)
+    even, odd = found[::2], found[1::2]  # users of either taste; item 22 reads like the even ones' items
+    assert even[:, N_ITEMS - 2].mean() > odd[:, N_ITEMS - 2].mean()
+    assert np.all(scores(fitted(data), data)[:, N_ITEMS - 2 :] == 0.0)
+
+
+def test_windows_count_each_pair_of_neighbours() -> None:
+    data, _ = world()
+    examples = gather_examples(data, "implicit", positive_from=None)
+    taken = CoOccurrence.of(examples, window=2)
+    columns = np.arange(len(taken.seen))
+    extra = taken.inside(columns, window_weight=1.0) - taken.inside(columns, window_weight=0.0)
+    expected = np.zeros_like(extra)
+    places = np.searchsorted(taken.seen, examples.item_rows)
+    for user in range(N_USERS):
+        own = places[examples.offsets[user] : examples.offsets[user + 1]]
+        for start in range(len(own)):
+            for first in own[start : start + 2]:
+                for second in own[start : start + 2]:
+                    expected[first, second] += 1.0
+    assert extra == pytest.approx(expected)
+
+
+def exact_world(content_weight: float) -> ExactScores:
+    rng = np.random.default_rng(3)
+    taken = (rng.random((80, 20)) < 0.2).astype(np.float32)
+    content = rng.normal(size=(20, 4)).astype(np.float32)
+    from scipy import sparse
+
+    inverse = regularised_inverse(taken.T @ taken, content, content_weight=content_weight, l2=5.0)
+    return ExactScores(inverse, sparse.csc_matrix((20, 0), dtype=np.float32), content, content[:0], content_weight)
+
+
+def test_folding_into_all_coordinates_loses_nothing() -> None:
+    exact = exact_world(2.0)
+    full, folded = whole(exact), fold(exact, np.full(20, 16.0, np.float32), rank=20, seed=0)
+    assert folded.history_map is not None
+    assert folded.history_map @ folded.inside.T == pytest.approx(full.inside.T, abs=1e-4)
+    assert folded.history_map @ folded.content_map.T == pytest.approx(full.content_map.T, abs=1e-4)
+
+
+def test_vectors_of_items_as_if_nobody_had_taken_them() -> None:
+    rng = np.random.default_rng(3)
+    taken = (rng.random((80, 20)) < 0.2).astype(np.float64)
+    content = rng.normal(size=(20, 4)).astype(np.float32)
+    found = whole(exact_world(2.0)).unseen
+    rest = np.arange(1, 20)
+    gram = taken[:, rest].T @ taken[:, rest] + 2.0 * content[rest] @ content[rest].T + 5.0 * np.eye(19)
+    expected = np.linalg.solve(gram, 2.0 * content[rest] @ content[0])
+    rng_again = np.random.default_rng(3)
+    assert np.allclose(taken, (rng_again.random((80, 20)) < 0.2))
+    assert found[0, rest] == pytest.approx(expected, abs=1e-4)
+
+
+def test_strengths_are_chosen_on_held_out_interactions() -> None:
+    data, _ = world()
+    model = EaseModel(EaseSettings())
+    report = fit(model, data, FitContext(seed=1))
+    assert set(report.choice) == {"l2", "history_decay", "window_weight", "content_weight", "rank"}
+    again = EaseModel(EaseSettings())
+    fit(again, data, FitContext(seed=1, choice=report.choice))
+    assert scores(again, data) == pytest.approx(scores(model, data), abs=1e-6)
