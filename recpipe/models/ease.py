@@ -136,8 +136,8 @@ class EaseModel(SearchedModel, FactoredModel):
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
 
-        history = self._history(histories)
         onto = self._fitted().get("history_map")
+        history = self._history(histories)
         vectors = history.toarray() if onto is None else np.asarray(history @ onto, dtype=np.float32)
         known = np.diff(history.indptr) > 0
         popular = np.where(known, 0.0, 1.0).astype(np.float32)[:, None]
@@ -157,10 +157,11 @@ class EaseModel(SearchedModel, FactoredModel):
     def state(self) -> ModelState:
         from recpipe.models.ids import rows_of
 
+        weights = self._fitted()
         assert self._known is not None and self._inside is not None and self._content is not None
         inside = rows_of(self._inside.ids, self._known.ids).astype("int32")
         return ModelState(
-            weights={**self._fitted(), **self._content.weights(), "inside": inside},
+            weights={**weights, **self._content.weights(), "inside": inside},
             values={"history_decay": self._decay, **self._content.values()},
             item_ids=self._known.ids,
         )
