@@ -49,12 +49,15 @@ if TYPE_CHECKING:
     from recpipe.models.tables import Float32
     from recpipe.models.taken_matrix import KnownItems, Matrix
 
+WHOLE = 0
+"""The rank that stands for columns of the weights as they are."""
+
 DEFAULTS: Mapping[str, JsonValue] = {
     "l2": 300.0,
     "history_decay": 0.8,
     "window_weight": 0.0,
     "content_weight": 10.0,
-    "rank": 0,
+    "rank": WHOLE,
 }
 """What auto takes where nothing is held out, and where the search begins."""
 
@@ -106,8 +109,6 @@ class EaseModel(SearchedModel, FactoredModel):
         self._weights: Mapping[str, Float32] = {}
         self._content: ItemContent | None = None
         self._decay = 1.0
-        self.unseen: Float32 | None = None
-        """float32 (n_inside, rank + 1), after a fit only: vectors of the items inside had nobody taken them."""
 
     @property
     def open_settings(self) -> tuple[str, ...]:
@@ -131,7 +132,10 @@ class EaseModel(SearchedModel, FactoredModel):
         folded = problem.fold(exact, rank=int(values["rank"]), seed=context.seed)
         self.take(problem, folded, decay=values["history_decay"])
         counts = {"users": data.n_users, "items": problem.n_seen, "inside": problem.n_inside}
-        return FitReport(target=target, counts=counts, choice={name: values[name] for name in self.open_settings})
+        choice: dict[str, JsonValue] = {name: values[name] for name in self.open_settings}
+        if "rank" in choice:
+            choice["rank"] = int(values["rank"])
+        return FitReport(target=target, counts=counts, choice=choice)
 
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
@@ -211,7 +215,6 @@ class EaseModel(SearchedModel, FactoredModel):
             "item_vectors": vectors,
             "popularity": np.log1p(problem.n_users).astype(np.float32),
         }
-        self.unseen = np.concatenate([folded.unseen, np.zeros((len(folded.unseen), 1), np.float32)], axis=1)
 
     def _history(self, histories: Histories) -> Matrix:
         from recpipe.models.history_means import history_matrix

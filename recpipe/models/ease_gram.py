@@ -73,11 +73,10 @@ class CoOccurrence:
             gram[start : start + STRIP] = (strip.T @ rows).toarray()
         return gram
 
-    def outside(self, columns: Int64, *, window_weight: float) -> tuple[Matrix, Int64]:
-        """Return how often the other items were taken with these: csc (n, n_others), and their columns."""
-        others = np.setdiff1d(np.arange(len(self.seen)), columns).astype(np.int64)
+    def outside(self, columns: Int64, others: Int64, *, window_weight: float) -> Matrix:
+        """Return how often other items were taken with these: csc (n, n_others)."""
         rows = self._stacked(window_weight).tocsc()
-        return (rows[:, columns].T @ rows[:, others]).tocsc(), others
+        return (rows[:, columns].T @ rows[:, others]).tocsc()
 
     def _stacked(self, window_weight: float) -> Matrix:
         if window_weight == 0.0:

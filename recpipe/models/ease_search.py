@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from recpipe.models.base import FitContext, JsonValue, Measure, ScoreBlock
-from recpipe.models.ease import DEFAULTS, MODEL, EaseModel, EaseSettings
+from recpipe.models.ease import DEFAULTS, MODEL, WHOLE, EaseModel, EaseSettings
 from recpipe.models.ease_gram import CoOccurrence
 from recpipe.models.ease_weights import ExactScores, FoldedWeights, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
@@ -20,19 +20,20 @@ from recpipe.models.tables import Histories, Items, Profiles, TrainingData
 from recpipe.seeding import derive_seed
 
 if TYPE_CHECKING:
-    from recpipe.models.tables import Int64
+    from recpipe.models.tables import Float32, Int64
     from recpipe.models.taken_matrix import Matrix
 
-DECAYS = (1.0, 0.98, 0.95, 0.9, 0.8, 0.7, 0.6, 0.5)
-WINDOW_WEIGHTS = (0.0, 0.3, 1.0)
-L2_STEP = 10.0**0.5
-CONTENT_STEP = 10.0**0.5
+GRIDS: Mapping[str, tuple[float, ...]] = {
+    "window_weight": (0.0, 0.3, 1.0),
+    "content_weight": (0.0, 1.0, 3.0, 10.0, 30.0, 100.0, 300.0),
+    "l2": (10.0, 30.0, 100.0, 300.0, 1_000.0, 3_000.0, 10_000.0, 30_000.0),
+    "history_decay": (0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.98, 1.0),
+}
+"""Values tried."""
+
 RANKS = (128, 256, 512, 1024, 2048)
 RANK_LOSS = 0.005
 """Part of the NDCG that fewer coordinates may cost."""
-
-WHOLE = 0
-"""The rank that stands for columns of B as they are."""
 
 MAX_WHOLE = 100_000_000
 """Most numbers (400 MB) of the item vectors that stay whole."""
@@ -63,6 +64,7 @@ class Problem:
         self.inside_ids = self.ids.take(pa.array(self.inside))
         self.content = ItemContent.of(data.items)
         self._content_rows = self.content.encode(data.items)
+        self._last: tuple[float, Float32, Matrix] | None = None
 
     @property
     def n_seen(self) -> int:
@@ -81,8 +83,7 @@ class Problem:
 
     def solve(self, *, l2: float, window_weight: float, content_weight: float) -> ExactScores:
         """Return exact scores of the items somebody took, for one set of strengths."""
-        gram = self._taken.inside(self.inside, window_weight=window_weight)
-        outside, _ = self._taken.outside(self.inside, window_weight=window_weight)
+        gram, outside = self._co_occurrences(window_weight)
         content = self._content_rows[self._taken.seen]
         return ExactScores(
             inverse=regularised_inverse(gram, content[self.inside], content_weight=content_weight, l2=l2),
@@ -91,6 +92,14 @@ class Problem:
             outside_content=content[self.outside],
             content_weight=content_weight,
         )
+
+    def _co_occurrences(self, window_weight: float) -> tuple[Float32, Matrix]:
+        """Return those of the items inside, and of these with the others; kept for the next solution."""
+        if self._last is None or self._last[0] != window_weight:
+            gram = self._taken.inside(self.inside, window_weight=window_weight)
+            outside = self._taken.outside(self.inside, self.outside, window_weight=window_weight)
+            self._last = (window_weight, gram, outside)
+        return self._last[1:]
 
     def may_stay_whole(self, n_inside: int) -> bool:
         """Whether the vectors of the catalogue are small enough with so many coordinates."""
@@ -149,109 +158,82 @@ def search(
     """Choose the open settings: one after the other, each by climbing from where it stands.
 
     A solution costs an inverse; the decay of histories costs nothing but measuring, so that
-    every solution is measured with the best decay. The rank comes last, on the whole problem.
+    every solution is measured with its best decay. All of it, the rank too, on the
+    `search_items` items with most users.
     """
-    problem = Problem(data, settings, n_items=settings.search_items)
-    climb = _Climb(settings, problem, measure, context.report)
-    if not problem.content.width:
-        climb.fix("content_weight", 0.0)
+    problem = Problem(data, settings, n_items=min(settings.search_items, settings.max_items))
+    best = _Strengths(settings, problem, measure)
     for name in ("window_weight", "content_weight", "l2", "content_weight"):
-        climb.improve(name)
-    found: dict[str, JsonValue] = {name: value for name, value in climb.best.items() if climb.is_open(name)}
+        if best.is_open(name):
+            value = best.improve(name)
+            described = ", ".join(f"{key} {number:g}" for key, number in best.values.items())
+            context.report(f"ease: {described}: validation ndcg {value:.4f}")
+    found: dict[str, JsonValue] = {name: best.values[name] for name in GRIDS if getattr(settings, name) == "auto"}
     if settings.rank == "auto":
-        found["rank"] = _rank(problem, settings, context, measure=measure, values=climb.best)
+        found["rank"] = _rank(problem, settings, context, measure=measure, values=best.values)
     return found
 
 
-class _Climb:
-    """The best strengths so far, and the way on from there."""
+class _Strengths:
+    """The best strengths so far, and the way on from there.
 
-    def __init__(
-        self, settings: EaseSettings, problem: Problem, measure: Measure, report: Callable[[str], None]
-    ) -> None:
+    Attributes:
+        values: l2, window_weight, content_weight, history_decay.
+    """
+
+    def __init__(self, settings: EaseSettings, problem: Problem, measure: Measure) -> None:
         self._settings = settings
         self._problem = problem
         self._measure = measure
-        self._report = report
-        self._tried: dict[tuple[float, float, float], tuple[float, float]] = {}
-        self._fixed: set[str] = set()
-        self.best: dict[str, float] = {}
-        for name in ("l2", "window_weight", "content_weight", "history_decay"):
+        self._tried: dict[tuple[float, ...], tuple[float, float]] = {}
+        self.values: dict[str, float] = {}
+        for name in GRIDS:
             own = getattr(settings, name)
-            self.best[name] = float(DEFAULTS[name] or 0.0) if own == "auto" else float(own)
+            self.values[name] = float(DEFAULTS[name] or 0.0) if own == "auto" else float(own)
+        if not problem.content.width:
+            self.values["content_weight"] = 0.0
 
     def is_open(self, name: str) -> bool:
-        """Whether a strength is to be chosen."""
+        """Whether there is anything to choose."""
+        if name == "content_weight" and not self._problem.content.width:
+            return False
         return bool(getattr(self._settings, name) == "auto")
 
-    def fix(self, name: str, value: float) -> None:
-        """Settle a strength that nothing can be learned about."""
-        self.best[name] = value
-        self._fixed.add(name)
+    def improve(self, name: str) -> float:
+        """Take the best value of a strength, and the best decay with it; return the NDCG."""
+        found = climb(GRIDS[name], self.values[name], lambda value: self._with_decay({**self.values, name: value})[0])
+        self.values[name] = found[1]
+        self.values["history_decay"] = self._with_decay(self.values)[1]
+        return found[0]
 
-    def improve(self, name: str) -> None:
-        """Go up and down from where a strength stands, as long as it gets better."""
-        if not self.is_open(name) or name in self._fixed:
-            return
-        value = self._value(self.best)
-        for direction in (1, -1):
-            while (there := _next(name, self.best[name], direction)) is not None:
-                tried = {**self.best, name: there}
-                found = self._value(tried)
-                if found <= value:
-                    break
-                self.best, value = tried, found
-        self.best["history_decay"] = self._tried[self._key(self.best)][1]
-        described = ", ".join(f"{key} {number:g}" for key, number in self.best.items())
-        self._report(f"ease: {described}: validation ndcg {value:.4f}")
-
-    def _key(self, values: Mapping[str, float]) -> tuple[float, float, float]:
-        return values["l2"], values["window_weight"], values["content_weight"]
-
-    def _value(self, values: Mapping[str, float]) -> float:
-        """Return the NDCG of strengths, with the best decay."""
-        key = self._key(values)
+    def _with_decay(self, values: Mapping[str, float]) -> tuple[float, float]:
+        """Return the NDCG of strengths with the best decay, and that decay."""
+        key = (values["l2"], values["window_weight"], values["content_weight"])
         if key not in self._tried:
             exact = self._problem.solve(l2=key[0], window_weight=key[1], content_weight=key[2])
-            self._tried[key] = self._best_decay(exact)
-        return self._tried[key][0]
 
-    def _best_decay(self, exact: ExactScores) -> tuple[float, float]:
-        """Climb along the decays from the best so far; return NDCG and decay."""
+            def ndcg(decay: float) -> float:
+                return self._measure(self._problem.scorer(exact, decay=decay))
 
-        def ndcg(decay: float) -> float:
-            return self._measure(self._problem.scorer(exact, decay=decay))
+            start = self.values["history_decay"]
+            open_decay = self.is_open("history_decay")
+            self._tried[key] = climb(GRIDS["history_decay"] if open_decay else (start,), start, ndcg)
+        return self._tried[key]
 
-        start = self.best["history_decay"]
-        best = (ndcg(start), start)
-        if not self.is_open("history_decay"):
-            return best
-        place = DECAYS.index(start)
-        for step in (1, -1):
-            at = place + step
-            while 0 <= at < len(DECAYS):
-                found = (ndcg(DECAYS[at]), DECAYS[at])
-                if found[0] <= best[0]:
-                    break
-                best, at = found, at + step
-            if best[1] != start:
+
+def climb(grid: Sequence[float], start: float, measure: Callable[[float], float]) -> tuple[float, float]:
+    """Go along a grid from one of its values as long as it gets better; return the measure and the value."""
+    best = (measure(start), start)
+    for step in (1, -1):
+        at = grid.index(start) + step
+        while 0 <= at < len(grid):
+            found = (measure(grid[at]), grid[at])
+            if found[0] <= best[0]:
                 break
-        return best
-
-
-def _next(name: str, value: float, direction: int) -> float | None:
-    """Return the next value of a strength to try; None beyond the last."""
-    if name == "window_weight":
-        nearest = min(range(len(WINDOW_WEIGHTS)), key=lambda place: abs(WINDOW_WEIGHTS[place] - value))
-        place = nearest + direction
-        return WINDOW_WEIGHTS[place] if 0 <= place < len(WINDOW_WEIGHTS) else None
-    if name == "content_weight":
-        if value == 0.0:
-            return 1.0 if direction > 0 else None
-        there = value * CONTENT_STEP**direction
-        return 0.0 if there < 0.9 else (there if there < 1100 else None)
-    there = value * L2_STEP**direction
-    return there if 0.9 < there < 110_000 else None
+            best, at = found, at + step
+        if best[1] != start:
+            break
+    return best
 
 
 def _rank(

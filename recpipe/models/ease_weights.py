@@ -35,18 +35,23 @@ def regularised_inverse(gram: Float32, content: Float32, *, content_weight: floa
     """Return P = (G + w C Cᵀ + λ I)⁻¹, float32 (n, n).
 
     Args:
-        gram: float32 (n, n); overwritten.
+        gram: float32 (n, n).
         content: float32 (n, width).
 
     Raises:
         DataError: The matrix is not positive definite in single and in double precision.
     """
-    if content_weight:
-        gram += np.float32(content_weight) * (content @ content.T)
-    gram[np.diag_indices_from(gram)] += np.float32(l2)
-    inverse = _inverse(gram.copy())
+
+    def matrix() -> Float32:
+        made: Float32 = content @ content.T if content_weight else np.zeros_like(gram)
+        made *= np.float32(content_weight)
+        made += gram
+        made[np.diag_indices_from(made)] += np.float32(l2)
+        return made
+
+    inverse = _inverse(matrix())
     if inverse is None:
-        inverse = _inverse(gram.astype(np.float64))
+        inverse = _inverse(matrix().astype(np.float64))
     if inverse is None:
         raise DataError(
             "the co-occurrences of the items cannot be inverted", where="train.l2", next_step="set a larger train.l2"
@@ -111,14 +116,12 @@ class FoldedWeights:
         inside: float32 (n, rank): vectors of the items inside.
         outside: float32 (n_outside, rank).
         content_map: float32 (width, rank): a content vector times this is the vector of an item nobody took.
-        unseen: float32 (n, rank): vectors the items inside would have if nobody had taken them.
     """
 
     history_map: Float32 | None
     inside: Float32
     outside: Float32
     content_map: Float32
-    unseen: Float32
 
     @property
     def rank(self) -> int:
@@ -129,7 +132,7 @@ class FoldedWeights:
         """Return the first `rank` coordinates, those that say most. ValueError where nothing was folded."""
         if self.history_map is None:
             raise ValueError("these weights are whole")
-        parts = (self.history_map, self.inside, self.outside, self.content_map, self.unseen)
+        parts = (self.history_map, self.inside, self.outside, self.content_map)
         return FoldedWeights(*(part[:, :rank] for part in parts))
 
 
@@ -161,22 +164,15 @@ def fold(exact: ExactScores, n_users: Float32, *, rank: int, seed: int) -> Folde
 def _with_content(exact: ExactScores, *, onto: Float32, history_map: Float32 | None, inside: Float32) -> FoldedWeights:
     """Complete the vectors by those of the items outside.
 
-    The vector of an item inside, had nobody taken it, follows without another inverse:
-    removing item j from G leaves P - p_j p_jᵀ / P_jj (the block inverse), so that
-    b_j = w (P C c_j - p_j (p_jᵀ C c_j) / P_jj).
-
     Args:
         onto: float32 (rank, n): a vector of co-occurrences times this is an item vector.
     """
-    weight = np.float32(exact.content_weight)
-    content_map = weight * (onto @ exact.content).T
-    own = np.einsum("nk,nk->n", exact.inverse @ exact.content, exact.content) / np.diag(exact.inverse)
+    content_map = np.float32(exact.content_weight) * (onto @ exact.content).T
     return FoldedWeights(
         history_map=history_map,
         inside=inside,
         outside=np.asarray(exact.outside.T @ onto.T, dtype=np.float32) + exact.outside_content @ content_map,
         content_map=content_map,
-        unseen=exact.content @ content_map - weight * own[:, None] * onto.T,
     )
 
 

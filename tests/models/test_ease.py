@@ -9,6 +9,7 @@ import pytest
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.ease import EaseModel, EaseSettings
 from recpipe.models.ease_gram import CoOccurrence
+from recpipe.models.ease_search import climb
 from recpipe.models.ease_weights import ExactScores, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.training.fitting import fit
@@ -130,17 +131,12 @@ def test_folding_into_all_coordinates_loses_nothing() -> None:
     assert folded.history_map @ folded.content_map.T == pytest.approx(full.content_map.T, abs=1e-4)
 
 
-def test_vectors_of_items_as_if_nobody_had_taken_them() -> None:
-    rng = np.random.default_rng(3)
-    taken = (rng.random((80, 20)) < 0.2).astype(np.float64)
-    content = rng.normal(size=(20, 4)).astype(np.float32)
-    found = whole(exact_world(2.0)).unseen
-    rest = np.arange(1, 20)
-    gram = taken[:, rest].T @ taken[:, rest] + 2.0 * content[rest] @ content[rest].T + 5.0 * np.eye(19)
-    expected = np.linalg.solve(gram, 2.0 * content[rest] @ content[0])
-    rng_again = np.random.default_rng(3)
-    assert np.allclose(taken, (rng_again.random((80, 20)) < 0.2))
-    assert found[0, rest] == pytest.approx(expected, abs=1e-4)
+def test_climbing_stops_at_the_first_peak_on_either_side() -> None:
+    heights = {1.0: 0.0, 2.0: 5.0, 3.0: 4.0, 4.0: 3.0, 5.0: 9.0}
+    grid = tuple(heights)
+    assert climb(grid, 3.0, heights.__getitem__) == (5.0, 2.0)
+    assert climb(grid, 4.0, heights.__getitem__) == (9.0, 5.0)
+    assert climb((7.0,), 7.0, lambda value: value) == (7.0, 7.0)
 
 
 def test_strengths_are_chosen_on_held_out_interactions() -> None:
