@@ -43,7 +43,6 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    import pyarrow as pa
     import torch
 
     from recpipe.models.attribute_space import AttributeSpace
@@ -68,7 +67,7 @@ class TwoTowerSettings(IterativeSettings):
     target: Literal["auto", "implicit"] = "auto"
     """What is learned: the items taken."""
 
-    max_epochs: PositiveInt = 16
+    max_epochs: PositiveInt = 12
     """Passes of the schedule; auto keeps the best of them."""
 
     schedule: Literal["constant", "one_cycle"] = "one_cycle"
@@ -123,18 +122,18 @@ class TwoTowerModel(IterativeModel, FactoredModel):
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
         from recpipe.models.two_tower_network import TwoTowerNetwork
+        from recpipe.models.user_attributes import gather_user_attributes
 
         users = gather_profiles(data)
         mean = embedding_mean(data.items)
         self._learned = replace(learned_from(data, examples, users.space, mean), user_ids=pa.array([], pa.string()))
         self._item_space = AttributeSpace.of(data.items.attributes)
-        attributes = _user_attributes(data)
-        self._user_space = AttributeSpace.of(attributes)
+        self._user_space, user_attributes = gather_user_attributes(data)
         encoded = self._item_space.encode(data.items.attributes, len(data.items)).toarray()
         self._network = TwoTowerNetwork(
             item_content=np.concatenate([centred(data.items, mean), encoded], axis=1),
             users=users,
-            user_attributes=self._user_space.encode(attributes, data.n_users),
+            user_attributes=user_attributes,
             examples=examples,
             settings=self.settings,
             decays=DECAYS[self._order],
@@ -272,18 +271,6 @@ class TwoTowerModel(IterativeModel, FactoredModel):
 
         positive = histories.positive(self.settings.positive_from)
         return np.bincount(histories.user_rows()[positive], minlength=len(histories))
-
-
-def _user_attributes(data: TrainingData) -> pa.Table | None:
-    """Return the attributes of all users; None where a block has none."""
-    import pyarrow as pa
-
-    tables: list[pa.Table] = []
-    for profiles, _ in data.blocks():
-        if profiles.attributes is None:
-            return None
-        tables.append(profiles.attributes)
-    return pa.concat_tables(tables, promote_options="default") if tables else None
 
 
 MODEL = ModelSpec(

@@ -26,6 +26,6 @@ def gather_user_attributes(data: TrainingData) -> tuple[AttributeSpace, Matrix]:
         tables.append(profiles.attributes)
         n_users += len(profiles)
     known = [table for table in tables if table is not None]
-    table = pa.concat_tables(known) if known and len(known) == len(tables) else None
+    table = pa.concat_tables(known, promote_options="default") if known and len(known) == len(tables) else None
     space = AttributeSpace.of(table)
     return space, space.encode(table, n_users)

@@ -28,18 +28,7 @@ import torch
 from bench_learned_models import USER, created, histories_of, ndcg_at_10, training_data
 from scipy import sparse
 
-from recpipe.models.base import (
-    FitContext,
-    FitReport,
-    Histories,
-    Items,
-    Model,
-    ModelState,
-    PairwiseModel,
-    Profiles,
-    ScoreBlock,
-    TrainingData,
-)
+from recpipe.models.base import BlockScorer, FitContext, Histories, Items, Model, Profiles, ScoreBlock
 from recpipe.schemas import ITEM_ID
 from recpipe.training.fitting import fit
 
@@ -75,7 +64,7 @@ class Measured:
     score_seconds: float
 
 
-class Peer(PairwiseModel):
+class Peer:
     """A fitted model of the library, seen as its scores."""
 
     def __init__(self, scores: Callable[[], np.ndarray]) -> None:
@@ -85,20 +74,8 @@ class Peer(PairwiseModel):
         """All scores."""
         return ScoreBlock(self._scores().astype(np.float32), np.full(len(profiles), "implicit"))
 
-    def fit(self, data: TrainingData, context: FitContext) -> FitReport:
-        """It comes fitted."""
-        raise NotImplementedError
 
-    def state(self) -> ModelState:
-        """It is not kept."""
-        raise NotImplementedError
-
-    def restore(self, state: ModelState) -> None:
-        """It is not kept."""
-        raise NotImplementedError
-
-
-def measured(work: Work, make: Callable[[], Model]) -> Measured:
+def measured(work: Work, make: Callable[[], Model | BlockScorer]) -> Measured:
     """Fit and score."""
     started = time.process_time()
     model = make()

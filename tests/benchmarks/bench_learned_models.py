@@ -3,7 +3,8 @@
     python tests/benchmarks/bench_learned_models.py ratings SPLITS ITEMS EMBEDDINGS [--model deep] [--set k=v]
     python tests/benchmarks/bench_learned_models.py ranking SPLITS ITEMS EMBEDDINGS [--test] [--no-profiles]
 
-SPLITS is the folder with rating_folds.parquet and loo/, ITEMS and EMBEDDINGS are the artifacts
+SPLITS is the folder with rating_folds.parquet and loo/, or for `ranking` a table of interactions
+ordered by position; ITEMS and EMBEDDINGS are the artifacts
 `items` and `item_embeddings` that the pipeline wrote. Profiles are built from training rows
 alone, for every fold again. `ranking` chooses on loo/valid; with --test it fits again to train
 and validation with the epochs chosen and measures loo/test, to be done once.
@@ -25,12 +26,12 @@ import yaml
 
 from recpipe.attributes import ValueCounts, item_attributes
 from recpipe.models.base import (
+    BlockScorer,
     FactoredModel,
     FitContext,
     Histories,
     Items,
     Model,
-    PairwiseModel,
     Profiles,
     TrainingData,
 )
@@ -45,7 +46,7 @@ from recpipe.segments.reduce import PcaStatistics, fit_pca, project
 from recpipe.segments.settings import FeatureSettings
 from recpipe.training.fitting import fit
 
-USER, ITEM, RATING, TIME = (column.name for column in INTERACTIONS.columns[:4])
+USER, ITEM, RATING, TIME, POSITION = (column.name for column in INTERACTIONS.columns[:5])
 CONTEXT = FitContext(seed=42)
 
 
@@ -171,12 +172,14 @@ def within(ratings: np.ndarray, low: np.ndarray, high: np.ndarray) -> np.ndarray
     return (ratings >= low) & (ratings <= high)
 
 
-def ndcg_at_10(model: Model, profiles: Profiles, histories: Histories, wanted: Histories) -> tuple[np.ndarray, float]:
+def ndcg_at_10(
+    model: Model | BlockScorer, profiles: Profiles, histories: Histories, wanted: Histories
+) -> tuple[np.ndarray, float]:
     """NDCG@10 of every user with one held-out item, and recall@20; all items ranked, seen ones left out."""
     if isinstance(model, FactoredModel):
         scores = model.user_vectors(profiles, histories).vectors @ model.item_vectors(histories.items).T
     else:
-        assert isinstance(model, PairwiseModel)
+        assert isinstance(model, BlockScorer)
         scores = model.score_block(profiles, histories, histories.items).scores
     scores[histories.user_rows(), histories.item_rows] = -np.inf
     users = wanted.user_rows()
@@ -185,10 +188,23 @@ def ndcg_at_10(model: Model, profiles: Profiles, histories: Histories, wanted: H
     return np.where(rank < 10, 1 / np.log2(rank + 2), 0.0), float((rank < 20).mean())
 
 
+def leave_one_out(source: Path) -> list[pd.DataFrame]:
+    """Return training, validation and test rows: of the folder loo/, or of one table ordered by position.
+
+    Of such a table the last position of every user is test and the last but one validation;
+    an item taken again counts the first time.
+    """
+    if source.is_dir():
+        return [pq.read_table(source / "loo" / f"{part}.parquet").to_pandas() for part in ("train", "valid", "test")]
+    rows = pq.read_table(source).to_pandas().sort_values([USER, POSITION]).drop_duplicates([USER, ITEM])
+    rows = rows.assign(**{RATING: 1.0, TIME: rows[POSITION]})
+    left = rows.groupby(USER).cumcount(ascending=False)
+    return [rows[left >= 2], rows[left == 1], rows[left == 0]]
+
+
 def rank(options: argparse.Namespace, items: Items) -> None:
     """Leave one out."""
-    folder = options.splits / "loo"
-    train, valid, test = (pq.read_table(folder / f"{part}.parquet").to_pandas() for part in ("train", "valid", "test"))
+    train, valid, test = leave_one_out(options.splits)
     users = sorted(train[USER].unique())
     values: dict[str, np.ndarray] = {}
     for name in ("popularity", options.model):
