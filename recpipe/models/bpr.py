@@ -30,18 +30,14 @@ from recpipe.models.base import (
     TrainingData,
     UserVectors,
 )
-from recpipe.models.iterative import Batch, IterativeModel
+from recpipe.models.network_model import NetworkModel
 from recpipe.models.popularity import POPULARITY, ItemCounts
 from recpipe.models.settings import IterativeSettings
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
     import pyarrow as pa
-    import torch
 
-    from recpipe.models.bpr_network import BprNetwork
     from recpipe.models.examples import Examples
     from recpipe.models.tables import Float32
     from recpipe.models.taken_matrix import KnownItems, Matrix
@@ -67,7 +63,7 @@ class BprSettings(IterativeSettings):
     loss once per interaction."""
 
 
-class BprModel(IterativeModel, FactoredModel):
+class BprModel(NetworkModel, FactoredModel):
     """Dot product of vectors learned by pairs; see the module."""
 
     def __init__(self, settings: BprSettings) -> None:
@@ -76,8 +72,6 @@ class BprModel(IterativeModel, FactoredModel):
         self._known: KnownItems | None = None
         self._user_ids: pa.StringArray | None = None
         self._taken: Matrix = None  # of the users that have vectors, while training
-        self._network: BprNetwork | None = None
-        self._arrays: dict[str, np.ndarray] | None = None
 
     def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:
         import numpy as np
@@ -103,23 +97,8 @@ class BprModel(IterativeModel, FactoredModel):
         )
         self._arrays = None
 
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.parameters
-
-    def train_step(self, batch: Batch) -> torch.Tensor:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.loss(batch)
-
-    def refresh(self) -> None:
-        self._arrays = None
-
     def finish(self) -> None:
-        self.refresh()
-        self._arrays = {name: array.copy() for name, array in self._fitted()[2].items()}
-        self._network = None
+        super().finish()
         self._taken = None
 
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
@@ -171,16 +150,15 @@ class BprModel(IterativeModel, FactoredModel):
         self._network = None
 
     def _fitted(self) -> tuple[KnownItems, ItemCounts, dict[str, np.ndarray]]:
-        if self._known is None or self._counts is None or (self._arrays is None and self._network is None):
+        if self._known is None or self._counts is None:
             raise RuntimeError("fit or load the model first")
-        if self._arrays is None:
-            from recpipe.models.bpr_folding import history_map
-            from recpipe.models.learned import arrays_of
+        return self._known, self._counts, self._parameter_arrays()
 
-            arrays = arrays_of(self.parameters())
-            arrays[_MAP] = history_map(self._taken, arrays["item_vectors"], arrays["user_vectors"])
-            self._arrays = arrays
-        return self._known, self._counts, self._arrays
+    def _as_arrays(self) -> dict[str, np.ndarray]:
+        from recpipe.models.bpr_folding import history_map
+
+        arrays = super()._as_arrays()
+        return arrays | {_MAP: history_map(self._taken, arrays["item_vectors"], arrays["user_vectors"])}
 
 
 MODEL = ModelSpec(

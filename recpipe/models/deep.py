@@ -27,17 +27,13 @@ from recpipe.models.base import (
     ScoreBlock,
     TrainingData,
 )
-from recpipe.models.iterative import Batch, IterativeModel
+from recpipe.models.network_model import NetworkModel
 from recpipe.models.settings import IterativeSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_PROFILES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
-    import torch
 
-    from recpipe.models.deep_network import DeepNetwork
     from recpipe.models.examples import Examples
     from recpipe.models.learned import Learned
     from recpipe.models.tables import Float32, Int64
@@ -60,15 +56,12 @@ class DeepSettings(IterativeSettings):
     """The items of the other interactions in the batch are negatives as well (softmax only)."""
 
 
-class DeepModel(IterativeModel, PairwiseModel):
+class DeepModel(NetworkModel, PairwiseModel):
     """One hidden layer; see the module."""
 
     def __init__(self, settings: DeepSettings) -> None:
         self.settings: DeepSettings = settings
         self._learned: Learned | None = None
-        self._network: DeepNetwork | None = None
-        self._arrays: dict[str, np.ndarray] | None = None
-        self._catalogue: tuple[Items, Float32, Float32] | None = None
 
     @property
     def predicts_ratings(self) -> bool:
@@ -94,25 +87,6 @@ class DeepModel(IterativeModel, PairwiseModel):
             device=context.device,
         )
         self.refresh()
-
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.parameters
-
-    def train_step(self, batch: Batch) -> torch.Tensor:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.loss(batch)
-
-    def refresh(self) -> None:
-        self._arrays = None
-        self._catalogue = None
-
-    def finish(self) -> None:
-        self.refresh()
-        self._arrays = {name: array.copy() for name, array in self._known()[1].items()}
-        self._network = None
 
     def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
         from recpipe.models.deep_network import all_pairs
@@ -165,13 +139,9 @@ class DeepModel(IterativeModel, PairwiseModel):
         self._network = None
 
     def _known(self) -> tuple[Learned, dict[str, np.ndarray]]:
-        if self._learned is None or (self._arrays is None and self._network is None):
+        if self._learned is None:
             raise RuntimeError("fit or load the model first")
-        if self._arrays is None:
-            from recpipe.models.learned import arrays_of
-
-            self._arrays = arrays_of(self.parameters())
-        return self._learned, self._arrays
+        return self._learned, self._parameter_arrays()
 
     def _users(self, profiles: Profiles) -> Float32:
         """W_u p + b: float32 (n_users, hidden_dim)."""

@@ -33,18 +33,14 @@ from recpipe.models.base import (
     TrainingData,
     UserVectors,
 )
-from recpipe.models.iterative import Batch, IterativeModel
+from recpipe.models.network_model import NetworkModel
 from recpipe.models.settings import IterativeSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_PROFILES
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     import numpy as np
-    import torch
 
     from recpipe.models.examples import Examples
-    from recpipe.models.factorization_network import FactorizationNetwork
     from recpipe.models.learned import Learned
     from recpipe.models.tables import Float32, Int64
 
@@ -59,15 +55,12 @@ class FactorizationSettings(IterativeSettings):
     """Name of the model."""
 
 
-class FactorizationModel(IterativeModel, FactoredModel):
+class FactorizationModel(NetworkModel, FactoredModel):
     """Dot product of learned vectors; see the module."""
 
     def __init__(self, settings: FactorizationSettings) -> None:
         self.settings: FactorizationSettings = settings
         self._learned: Learned | None = None
-        self._network: FactorizationNetwork | None = None
-        self._arrays: dict[str, np.ndarray] | None = None
-        self._catalogue: tuple[Items, Float32, Float32] | None = None
 
     @property
     def max_history(self) -> int:
@@ -98,25 +91,6 @@ class FactorizationModel(IterativeModel, FactoredModel):
             device=context.device,
         )
         self.refresh()
-
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.parameters
-
-    def train_step(self, batch: Batch) -> torch.Tensor:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.loss(batch)
-
-    def refresh(self) -> None:
-        self._arrays = None
-        self._catalogue = None
-
-    def finish(self) -> None:
-        self.refresh()
-        self._arrays = {name: array.copy() for name, array in self._known()[1].items()}
-        self._network = None
 
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
@@ -190,13 +164,9 @@ class FactorizationModel(IterativeModel, FactoredModel):
         self._network = None
 
     def _known(self) -> tuple[Learned, dict[str, np.ndarray]]:
-        if self._learned is None or (self._arrays is None and self._network is None):
+        if self._learned is None:
             raise RuntimeError("fit or load the model first")
-        if self._arrays is None:
-            from recpipe.models.learned import arrays_of
-
-            self._arrays = arrays_of(self.parameters())
-        return self._learned, self._arrays
+        return self._learned, self._parameter_arrays()
 
     def _items(self, items: Items) -> tuple[Float32, Float32]:
         """Vectors (n_items, hidden_dim) and biases (n_items,) of a catalogue, made once per catalogue."""

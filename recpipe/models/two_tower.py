@@ -35,7 +35,8 @@ from recpipe.models.base import (
     TrainingData,
     UserVectors,
 )
-from recpipe.models.iterative import Batch, HistoryOrder, IterativeModel
+from recpipe.models.iterative import HistoryOrder
+from recpipe.models.network_model import NetworkModel
 from recpipe.models.settings import IterativeSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_PROFILES
 
@@ -43,13 +44,11 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy as np
-    import torch
 
     from recpipe.models.attribute_space import AttributeSpace
     from recpipe.models.examples import Examples
     from recpipe.models.learned import Learned
     from recpipe.models.tables import Float32
-    from recpipe.models.two_tower_network import TwoTowerNetwork
 
 DECAYS: Mapping[HistoryOrder, tuple[float, ...]] = {"sequence": (0.6, 0.9, 0.98), "set": (1.0,)}
 """How much less an item of the history counts than the next newer one; one average each."""
@@ -83,7 +82,7 @@ class TwoTowerSettings(IterativeSettings):
     does better on held-out interactions, sequence without any."""
 
 
-class TwoTowerModel(IterativeModel, FactoredModel):
+class TwoTowerModel(NetworkModel, FactoredModel):
     """Dot product of learned vectors; see the module."""
 
     def __init__(self, settings: TwoTowerSettings) -> None:
@@ -92,9 +91,6 @@ class TwoTowerModel(IterativeModel, FactoredModel):
         self._learned: Learned | None = None
         self._item_space: AttributeSpace | None = None
         self._user_space: AttributeSpace | None = None
-        self._network: TwoTowerNetwork | None = None
-        self._arrays: dict[str, np.ndarray] | None = None
-        self._catalogue: tuple[Items, Float32, Float32] | None = None
 
     @property
     def max_history(self) -> int:
@@ -141,25 +137,6 @@ class TwoTowerModel(IterativeModel, FactoredModel):
             device=context.device,
         )
         self.refresh()
-
-    def parameters(self) -> Mapping[str, torch.nn.Parameter]:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.parameters
-
-    def train_step(self, batch: Batch) -> torch.Tensor:
-        if self._network is None:
-            raise RuntimeError("prepare the model first")
-        return self._network.loss(batch)
-
-    def refresh(self) -> None:
-        self._arrays = None
-        self._catalogue = None
-
-    def finish(self) -> None:
-        self.refresh()
-        self._arrays = {name: array.copy() for name, array in self._known()[1].items()}
-        self._network = None
 
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
@@ -215,13 +192,9 @@ class TwoTowerModel(IterativeModel, FactoredModel):
         self._network = None
 
     def _known(self) -> tuple[Learned, dict[str, np.ndarray]]:
-        if self._learned is None or (self._arrays is None and self._network is None):
+        if self._learned is None:
             raise RuntimeError("fit or load the model first")
-        if self._arrays is None:
-            from recpipe.models.learned import arrays_of
-
-            self._arrays = arrays_of(self.parameters())
-        return self._learned, self._arrays
+        return self._learned, self._parameter_arrays()
 
     def _spaces(self) -> tuple[AttributeSpace, AttributeSpace]:
         """Of item and of user attributes."""
