@@ -180,7 +180,8 @@ STAGE = Stage(
     summary="Fit a model to the interactions.",
     description="Fit the model that `train.model` names, or the one that ranks held-out interactions best "
     "(`auto`), and keep it under `train.name`; several models live side by side. In the evaluation view, validation "
-    "interactions say when to stop; in production the model is fitted to everything for as many epochs as they chose.",
+    "interactions choose what is left to them (epochs, strengths); in production the model is fitted to everything "
+    "with what they chose.",
     example="recpipe train -c config.yaml --set train.model=popularity",
     version=1,
     settings=TrainStageSettings,

@@ -21,7 +21,7 @@ from recpipe.training.loop import Fitted, Loop
 from recpipe.training.validation import Validator, gather_held_out
 
 HELD_OUT_SHARE = 0.1
-"""Part of the interactions that `n_epochs: auto` holds out where no validation data are given."""
+"""Part of the interactions that a setting left `auto` holds out where no validation data are given."""
 
 N_EPOCHS = "n_epochs"
 """Name of the epochs among the chosen hyper-parameters."""
@@ -36,7 +36,9 @@ TRIAL_EPOCHS = 4
 def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
     """Fit a model.
 
-    Models that learn in one go fit themselves. Iterative ones train for
+    Models that learn in one go fit themselves; what a `SearchedModel` leaves open is searched
+    first, on `context.held_out` or on 10 % held out for that purpose, unless `context.choice`
+    has it. Iterative ones train for
 
     - `context.choice["n_epochs"]`, where an earlier fit chose it (the production view), or
     - `train.n_epochs`, where that is a number, or
