@@ -3,7 +3,7 @@
 A model file declares its settings, its class and one `MODEL = ModelSpec(...)`. Model files
 are imported while the configuration is read, so neither they nor this file import NumPy,
 Arrow, torch or scikit-learn at their top: array code imports NumPy inside its functions, a
-network lives in a file of its own (`x_network.py`) that `fit` and `restore` import.
+network lives in a file of its own (`network.py`) that `fit` and `restore` import.
 
 No model needs a stored row for a user: users and items unseen in training come in through
 the same `Profiles`, `Histories` and `Items` as everybody else.

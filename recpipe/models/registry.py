@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 PACKAGE = __name__.rpartition(".")[0]
-_DECLARATION = re.compile(r"^MODEL\b", re.MULTILINE)
+_DECLARATION = re.compile(r"^(MODEL|from .* import MODEL)\b", re.MULTILINE)
 
 
 @cache

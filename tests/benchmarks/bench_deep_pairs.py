@@ -11,7 +11,7 @@ from collections.abc import Callable
 import numpy as np
 import torch
 
-from recpipe.models.deep_network import all_pairs
+from recpipe.models.deep.network import all_pairs
 
 N_USERS, N_ITEMS, HIDDEN_DIM = 256, 20_000, 64
 

@@ -12,8 +12,8 @@ import pytest
 
 from recpipe.errors import DataError
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
-from recpipe.models.bayesian_factorization import BayesianFactorizationModel, BayesianFactorizationSettings
-from recpipe.models.bayesian_fit import matrices
+from recpipe.models.bayesian_factorization.fit import matrices
+from recpipe.models.bayesian_factorization.model import BayesianFactorizationModel, BayesianFactorizationSettings
 from recpipe.models.registry import load_model
 
 QUICK: dict[str, Any] = {

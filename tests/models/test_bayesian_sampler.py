@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import sparse
 
-from recpipe.models.bayesian_conditional import (
+from recpipe.models.bayesian_factorization.conditional import (
     BLOCK_ROWS,
     Conditional,
     Others,
@@ -15,7 +15,7 @@ from recpipe.models.bayesian_conditional import (
     solve,
     solve_transposed,
 )
-from recpipe.models.bayesian_sampler import Draw, SideInformation, sample_chain, wishart
+from recpipe.models.bayesian_factorization.sampler import Draw, SideInformation, sample_chain, wishart
 
 K = 3
 

@@ -10,8 +10,8 @@ from planted_groups import mean_rank, planted, scores_of, training_data
 from scipy import sparse
 
 from recpipe.models.base import FitContext, FitReport, Histories, Items, Profiles
-from recpipe.models.bpr import BprModel, BprSettings
-from recpipe.models.bpr_folding import RIDGE, history_map, history_sums
+from recpipe.models.bpr.folding import RIDGE, history_map, history_sums
+from recpipe.models.bpr.model import BprModel, BprSettings
 from recpipe.models.examples import Examples, gather_examples
 from recpipe.models.popularity import PopularityModel, PopularitySettings
 from recpipe.training.batches import Batches

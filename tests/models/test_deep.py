@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from small_catalogue import DATA, HISTORIES, ITEMS, PROFILES
 
 from recpipe.models.base import FitContext
-from recpipe.models.deep import DeepModel, DeepSettings
-from recpipe.models.deep_network import all_pairs
+from recpipe.models.deep.model import DeepModel, DeepSettings
+from recpipe.models.deep.network import all_pairs
 from recpipe.models.examples import Examples, gather_examples
 from recpipe.models.iterative import Batch
 from recpipe.training.batches import Batches

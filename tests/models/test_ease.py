@@ -7,10 +7,10 @@ import pyarrow as pa
 import pytest
 
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
-from recpipe.models.ease import EaseModel, EaseSettings
-from recpipe.models.ease_gram import CoOccurrence
-from recpipe.models.ease_search import climb
-from recpipe.models.ease_weights import ExactScores, fold, regularised_inverse, whole
+from recpipe.models.ease.gram import CoOccurrence
+from recpipe.models.ease.model import EaseModel, EaseSettings
+from recpipe.models.ease.search import climb
+from recpipe.models.ease.weights import ExactScores, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.training.fitting import fit
 

@@ -12,7 +12,7 @@ from small_catalogue import DATA, HISTORIES, ITEMS, PROFILES
 
 from recpipe.models.base import FitContext, Histories, Profiles
 from recpipe.models.examples import Examples, gather_examples
-from recpipe.models.factorization import DECAYS, FactorizationModel, FactorizationSettings
+from recpipe.models.factorization.model import DECAYS, FactorizationModel, FactorizationSettings
 from recpipe.models.iterative import Batch
 from recpipe.training.batches import Batches
 from recpipe.training.fitting import fit

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from planted_groups import mean_rank, planted, scores_of, training_data
 from scipy import sparse
 
-from recpipe.models import ials_solver
 from recpipe.models.base import FitContext, Histories, Items, Profiles
-from recpipe.models.ials import IalsModel, IalsSettings
-from recpipe.models.ials_solver import FixedSide, fit_item_vectors, penalties_of
+from recpipe.models.ials import solver as ials_solver
+from recpipe.models.ials.model import IalsModel, IalsSettings
+from recpipe.models.ials.solver import FixedSide, fit_item_vectors, penalties_of
 from recpipe.models.popularity import PopularityModel, PopularitySettings
 
 

@@ -12,8 +12,8 @@ from scipy import sparse
 
 from recpipe.errors import DataError
 from recpipe.models.base import FitContext, Histories, Items, Profiles
-from recpipe.models.item_knn import ItemKnnModel, ItemKnnSettings
-from recpipe.models.item_knn_matrix import nearest_items, weighted_items
+from recpipe.models.item_knn.matrix import nearest_items, weighted_items
+from recpipe.models.item_knn.model import ItemKnnModel, ItemKnnSettings
 from recpipe.models.popularity import PopularityModel, PopularitySettings
 
 WEIGHTINGS = ("cosine", "tfidf", "bm25")

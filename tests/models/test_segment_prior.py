@@ -9,7 +9,7 @@ import pytest
 
 from recpipe.models.base import FitContext, FitReport, Histories, Items, Profiles, TrainingData
 from recpipe.models.popularity import PopularityModel, PopularitySettings
-from recpipe.models.segment_prior import SegmentPriorModel, SegmentPriorSettings
+from recpipe.models.segment_prior.model import SegmentPriorModel, SegmentPriorSettings
 
 N_GROUPS, N_ITEMS = 4, 80
 ITEMS = Items.bare(pa.array([f"i{row}" for row in range(N_ITEMS)]))

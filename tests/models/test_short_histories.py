@@ -6,7 +6,7 @@ from scipy import sparse
 
 from recpipe.models.base import Histories, Items, Profiles, TrainingData
 from recpipe.models.examples import gather_examples
-from recpipe.models.short_histories import LENGTHS, N_WANTED, ShortHistories, short_histories
+from recpipe.models.segment_prior.short_histories import LENGTHS, N_WANTED, ShortHistories, short_histories
 from recpipe.models.taken_matrix import taken_matrix
 
 N_USERS, N_ITEMS = 150, 30

@@ -16,7 +16,7 @@ from recpipe.models.attribute_space import AttributeSpace
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.examples import Examples, gather_examples
 from recpipe.models.iterative import Batch
-from recpipe.models.two_tower import DECAYS, MODEL, TwoTowerModel, TwoTowerSettings
+from recpipe.models.two_tower.model import DECAYS, MODEL, TwoTowerModel, TwoTowerSettings
 from recpipe.training.batches import Batches
 from recpipe.training.fitting import fit
 

@@ -12,7 +12,7 @@ from small_world import small_world
 
 from recpipe.errors import ConfigError, DataError
 from recpipe.models.base import FitContext, Histories, JsonValue, Model, Profiles, UserVectors
-from recpipe.models.factorization import FactorizationModel, FactorizationSettings
+from recpipe.models.factorization.model import FactorizationModel, FactorizationSettings
 from recpipe.models.iterative import Batch
 from recpipe.models.registry import find_model
 from recpipe.training.fitting import fit

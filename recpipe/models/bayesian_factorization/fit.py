@@ -13,15 +13,15 @@ import pyarrow as pa
 from scipy import sparse
 
 from recpipe.models.base import FitContext, ModelState
-from recpipe.models.bayesian_features import Features
-from recpipe.models.bayesian_posterior import Catalogue, KeptDraws, Raters, ranking_basis
-from recpipe.models.bayesian_sampler import Draw, SideInformation, sample_chain
+from recpipe.models.bayesian_factorization.features import Features
+from recpipe.models.bayesian_factorization.posterior import Catalogue, KeptDraws, Raters, ranking_basis
+from recpipe.models.bayesian_factorization.sampler import Draw, SideInformation, sample_chain
 from recpipe.models.examples import gather_examples
 from recpipe.models.ids import rows_of
 from recpipe.seeding import generator
 
 if TYPE_CHECKING:
-    from recpipe.models.bayesian_factorization import BayesianFactorizationSettings
+    from recpipe.models.bayesian_factorization.model import BayesianFactorizationSettings
     from recpipe.models.tables import Float32, Histories, Int64, Items, Profiles, TrainingData
 
 RANKING_DIMENSIONS = 64

@@ -8,7 +8,7 @@ To this are added, each with a strength that held-out interactions choose where 
   few or none took learn from those that read alike.
 
 Items stand inside the matrix that is inverted as long as there are at most `max_items`; the
-others are regressed on those. Formulas are in `ease_weights`, the matrix in `ease_gram`.
+others are regressed on those. Formulas are in `weights`, the matrix in `gram`.
 
 The score is one dot product, of the history and a column of the weights or of `rank`
 coordinates; one more carries popularity, for users
@@ -43,8 +43,8 @@ from recpipe.schemas import ITEM_EMBEDDINGS
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from recpipe.models.ease_search import Problem
-    from recpipe.models.ease_weights import FoldedWeights
+    from recpipe.models.ease.search import Problem
+    from recpipe.models.ease.weights import FoldedWeights
     from recpipe.models.item_content import ItemContent
     from recpipe.models.tables import Float32
     from recpipe.models.taken_matrix import KnownItems, Matrix
@@ -115,12 +115,12 @@ class EaseModel(SearchedModel, FactoredModel):
         return tuple(name for name in DEFAULTS if getattr(self.settings, name) == "auto")
 
     def search(self, data: TrainingData, context: FitContext, measure: Measure) -> Mapping[str, JsonValue]:
-        from recpipe.models.ease_search import search
+        from recpipe.models.ease.search import search
 
         return search(self.settings, data, context, measure)
 
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
-        from recpipe.models.ease_search import Problem
+        from recpipe.models.ease.search import Problem
 
         target = MODEL.target_for(self.settings, data)
         values = self._values(context.choice)

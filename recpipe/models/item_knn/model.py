@@ -65,7 +65,7 @@ class ItemKnnModel(PairwiseModel):
         import pyarrow as pa
 
         from recpipe.models.examples import gather_examples
-        from recpipe.models.item_knn_matrix import nearest_items, weighted_items
+        from recpipe.models.item_knn.matrix import nearest_items, weighted_items
         from recpipe.models.taken_matrix import KnownItems, taken_matrix
 
         target = MODEL.target_for(self.settings, data)

@@ -117,7 +117,7 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         from recpipe.models.item_space import centred, embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
-        from recpipe.models.two_tower_network import TwoTowerNetwork
+        from recpipe.models.two_tower.network import TwoTowerNetwork
         from recpipe.models.user_attributes import gather_user_attributes
 
         users = gather_profiles(data)

@@ -77,7 +77,7 @@ class BprModel(NetworkModel, FactoredModel):
         import numpy as np
         import pyarrow as pa
 
-        from recpipe.models.bpr_network import BprNetwork
+        from recpipe.models.bpr.network import BprNetwork
         from recpipe.models.taken_matrix import KnownItems, taken_matrix
 
         taken, seen = taken_matrix(examples)
@@ -104,7 +104,7 @@ class BprModel(NetworkModel, FactoredModel):
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
 
-        from recpipe.models.bpr_folding import history_sums
+        from recpipe.models.bpr.folding import history_sums
         from recpipe.models.ids import rows_of
 
         known, _, arrays = self._fitted()
@@ -155,7 +155,7 @@ class BprModel(NetworkModel, FactoredModel):
         return self._known, self._counts, self._parameter_arrays()
 
     def _as_arrays(self) -> dict[str, np.ndarray]:
-        from recpipe.models.bpr_folding import history_map
+        from recpipe.models.bpr.folding import history_map
 
         arrays = super()._as_arrays()
         return arrays | {_MAP: history_map(self._taken, arrays["item_vectors"], arrays["user_vectors"])}

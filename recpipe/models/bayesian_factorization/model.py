@@ -5,7 +5,7 @@
 x and y hold attributes, log counts and an SVD of who took what. Nothing is tuned: noise,
 priors and link matrices B and C are drawn along with the vectors by Gibbs sampling
 (Salakhutdinov & Mnih 2008; Simm et al. 2017), and predictions are means over draws of several
-chains. `bayesian_sampler` draws, `bayesian_posterior` predicts.
+chains. `sampler` draws, `posterior` predicts.
 
 The ratings in a user's history give their part of the posterior in closed form, whether the
 user was seen in training or not; without ratings it is the prior mean, which follows from what
@@ -38,8 +38,8 @@ from recpipe.models.base import (
 from recpipe.models.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from recpipe.models.bayesian_fit import FittedBayes
-    from recpipe.models.bayesian_posterior import Catalogue, Raters
+    from recpipe.models.bayesian_factorization.fit import FittedBayes
+    from recpipe.models.bayesian_factorization.posterior import Catalogue, Raters
     from recpipe.models.tables import Float32, Int64
 
 
@@ -81,7 +81,7 @@ class BayesianFactorizationModel(FactoredModel):
         return True
 
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
-        from recpipe.models.bayesian_fit import fit_bayes
+        from recpipe.models.bayesian_factorization.fit import fit_bayes
 
         target = MODEL.target_for(self.settings, data)
         self._fit, counts = fit_bayes(data, self.settings, context)
@@ -93,7 +93,7 @@ class BayesianFactorizationModel(FactoredModel):
     ) -> Float32:
         import numpy as np
 
-        from recpipe.models.bayesian_posterior import predicted
+        from recpipe.models.bayesian_factorization.posterior import predicted
 
         fitted = self._fitted()
         raters, own = self._raters(profiles, histories, user_rows)
@@ -105,7 +105,7 @@ class BayesianFactorizationModel(FactoredModel):
     ) -> tuple[Float32, Float32]:
         import numpy as np
 
-        from recpipe.models.bayesian_posterior import predicted, predicted_variance
+        from recpipe.models.bayesian_factorization.posterior import predicted, predicted_variance
 
         fitted = self._fitted()
         raters, own = self._raters(profiles, histories, user_rows)
@@ -143,7 +143,7 @@ class BayesianFactorizationModel(FactoredModel):
         return self._fitted().state()
 
     def restore(self, state: ModelState) -> None:
-        from recpipe.models.bayesian_fit import FittedBayes
+        from recpipe.models.bayesian_factorization.fit import FittedBayes
 
         self._fit = FittedBayes.from_state(state)
         self._catalogue = None

@@ -33,7 +33,7 @@ from recpipe.models.popularity import POPULARITY, ItemCounts
 from recpipe.models.settings import ModelSettings
 
 if TYPE_CHECKING:
-    from recpipe.models.ials_solver import FixedSide
+    from recpipe.models.ials.solver import FixedSide
     from recpipe.models.tables import Float32
     from recpipe.models.taken_matrix import KnownItems
 
@@ -76,7 +76,7 @@ class IalsModel(FactoredModel):
         import pyarrow as pa
 
         from recpipe.models.examples import gather_examples
-        from recpipe.models.ials_solver import fit_item_vectors
+        from recpipe.models.ials.solver import fit_item_vectors
         from recpipe.models.taken_matrix import taken_matrix
 
         settings = self.settings
@@ -98,7 +98,7 @@ class IalsModel(FactoredModel):
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
 
-        from recpipe.models.ials_solver import penalties_of
+        from recpipe.models.ials.solver import penalties_of
 
         known, _, vectors = self._fitted()
         taken = known.taken(histories, self.settings.positive_from)
@@ -149,7 +149,7 @@ class IalsModel(FactoredModel):
 
     def _fixed_side(self, vectors: Float32) -> FixedSide:
         if self._fixed is None:
-            from recpipe.models.ials_solver import FixedSide
+            from recpipe.models.ials.solver import FixedSide
 
             self._fixed = FixedSide.of(vectors, unobserved_weight=self.settings.unobserved_weight)
         return self._fixed

@@ -68,7 +68,7 @@ class DeepModel(NetworkModel, PairwiseModel):
         return self._known()[0].target == "rating"
 
     def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:
-        from recpipe.models.deep_network import DeepNetwork
+        from recpipe.models.deep.network import DeepNetwork
         from recpipe.models.item_space import embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
@@ -89,7 +89,7 @@ class DeepModel(NetworkModel, PairwiseModel):
         self.refresh()
 
     def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
-        from recpipe.models.deep_network import all_pairs
+        from recpipe.models.deep.network import all_pairs
         from recpipe.models.learned import sources_of
 
         learned, arrays = self._known()

@@ -10,9 +10,9 @@ import numpy as np
 import pyarrow as pa
 
 from recpipe.models.base import FitContext, JsonValue, Measure, ScoreBlock
-from recpipe.models.ease import DEFAULTS, MODEL, WHOLE, EaseModel, EaseSettings
-from recpipe.models.ease_gram import CoOccurrence
-from recpipe.models.ease_weights import ExactScores, FoldedWeights, fold, regularised_inverse, whole
+from recpipe.models.ease.gram import CoOccurrence
+from recpipe.models.ease.model import DEFAULTS, MODEL, WHOLE, EaseModel, EaseSettings
+from recpipe.models.ease.weights import ExactScores, FoldedWeights, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.models.history_means import history_matrix
 from recpipe.models.item_content import ItemContent

@@ -37,8 +37,8 @@ from recpipe.models.settings import ModelSettings
 
 if TYPE_CHECKING:
     from recpipe.models.attribute_space import AttributeSpace
-    from recpipe.models.short_histories import ShortHistories
-    from recpipe.models.soft_segments import SoftSegments
+    from recpipe.models.segment_prior.short_histories import ShortHistories
+    from recpipe.models.segment_prior.soft_segments import SoftSegments
     from recpipe.models.tables import Float32, Int64
     from recpipe.models.taken_matrix import KnownItems, Matrix
 
@@ -85,7 +85,7 @@ class SegmentPriorModel(FactoredModel):
         import pyarrow as pa
 
         from recpipe.models.examples import gather_examples
-        from recpipe.models.short_histories import short_histories
+        from recpipe.models.segment_prior.short_histories import short_histories
         from recpipe.models.taken_matrix import KnownItems, taken_matrix
         from recpipe.models.user_attributes import gather_user_attributes
 
@@ -139,7 +139,7 @@ class SegmentPriorModel(FactoredModel):
 
     def restore(self, state: ModelState) -> None:
         from recpipe.models.attribute_space import AttributeSpace
-        from recpipe.models.soft_segments import SoftSegments
+        from recpipe.models.segment_prior.soft_segments import SoftSegments
         from recpipe.models.taken_matrix import KnownItems
 
         if state.item_ids is None:
@@ -177,7 +177,7 @@ class SegmentPriorModel(FactoredModel):
         return best, values[best]
 
     def _fit_segments(self, taken: Matrix, attributes: Matrix, seed: int) -> SoftSegments:
-        from recpipe.models.soft_segments import fit_segments
+        from recpipe.models.segment_prior.soft_segments import fit_segments
 
         settings = self.settings
         return fit_segments(

@@ -21,7 +21,7 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 
 from recpipe.models.attribute_space import AttributeSpace
-from recpipe.models.bayesian_sampler import SideInformation
+from recpipe.models.bayesian_factorization.sampler import SideInformation
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -71,7 +71,7 @@ class FactorizationModel(NetworkModel, FactoredModel):
         return self._known()[0].target == "rating"
 
     def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:
-        from recpipe.models.factorization_network import FactorizationNetwork
+        from recpipe.models.factorization.network import FactorizationNetwork
         from recpipe.models.item_space import embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles

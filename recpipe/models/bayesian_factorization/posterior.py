@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from recpipe.models.bayesian_conditional import Conditional, Others, blocks_of, conditional
-from recpipe.models.bayesian_sampler import Draw, Prior, SideInformation
+from recpipe.models.bayesian_factorization.conditional import Conditional, Others, blocks_of, conditional
+from recpipe.models.bayesian_factorization.sampler import Draw, Prior, SideInformation
 
 if TYPE_CHECKING:
     import numpy.typing as npt

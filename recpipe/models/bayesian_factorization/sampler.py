@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from scipy import sparse
 
-from recpipe.models.bayesian_conditional import Conditional, Others, RatingBlock, blocks_of, conditional
+from recpipe.models.bayesian_factorization.conditional import Conditional, Others, RatingBlock, blocks_of, conditional
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -1,0 +1,5 @@
+"""The model deep."""
+
+from recpipe.models.deep.model import MODEL
+
+__all__ = ["MODEL"]

@@ -1,0 +1,5 @@
+"""The model ease."""
+
+from recpipe.models.ease.model import MODEL
+
+__all__ = ["MODEL"]

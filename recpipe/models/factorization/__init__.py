@@ -1,0 +1,5 @@
+"""The model factorization."""
+
+from recpipe.models.factorization.model import MODEL
+
+__all__ = ["MODEL"]

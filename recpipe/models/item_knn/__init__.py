@@ -1,0 +1,5 @@
+"""The model item_knn."""
+
+from recpipe.models.item_knn.model import MODEL
+
+__all__ = ["MODEL"]

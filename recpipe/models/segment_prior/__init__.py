@@ -1,0 +1,5 @@
+"""The model segment_prior."""
+
+from recpipe.models.segment_prior.model import MODEL
+
+__all__ = ["MODEL"]
