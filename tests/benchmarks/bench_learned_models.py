@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +30,7 @@ from recpipe.models.base import (
     BlockScorer,
     FactoredModel,
     FitContext,
+    FitReport,
     Histories,
     Items,
     Model,
@@ -36,6 +38,7 @@ from recpipe.models.base import (
     TrainingData,
 )
 from recpipe.models.registry import find_model
+from recpipe.models.settings import Target
 from recpipe.schemas import EMBEDDING, INTERACTIONS, ITEM_ID, ITEMS, USERS
 from recpipe.segments.behaviour import Histories as Behaviour
 from recpipe.segments.behaviour import compute_features
@@ -63,27 +66,28 @@ def read_items(items: Path, embeddings: Path) -> Items:
 
 
 def histories_of(rows: pd.DataFrame, users: list[str], items: Items) -> Histories:
-    """Group rows by user, oldest first."""
+    """Group rows by user, oldest first: by time, or by position where there are no times; a position is no time."""
     user_rows = pd.Index(users).get_indexer(rows[USER])
     item_rows = pd.Index(items.ids.to_pylist()).get_indexer(rows[ITEM])
     known = (user_rows >= 0) & (item_rows >= 0)
     rows, user_rows, item_rows = rows[known], user_rows[known], item_rows[known]
-    order = np.lexsort([rows[TIME].to_numpy(), user_rows])
-    times = rows[TIME].to_numpy().astype(np.int64)[order] * 1_000_000
+    timed = TIME in rows
+    order = np.lexsort([rows[TIME if timed else POSITION].to_numpy(), user_rows])
+    times = rows[TIME].to_numpy().astype(np.int64)[order] * 1_000_000 if timed else None
     return Histories(
         items=items,
         offsets=np.append(0, np.cumsum(np.bincount(user_rows, minlength=len(users)))).astype(np.int64),
         item_rows=item_rows[order].astype(np.int32),
-        ratings=rows[RATING].to_numpy().astype(np.float32)[order],
+        ratings=rows[RATING].to_numpy().astype(np.float32)[order] if RATING in rows else None,
         timestamps_us=times,
-        as_of_us=int(times.max()),
+        as_of_us=None if times is None else int(times.max()),
     )
 
 
 def profiles_of(histories: Histories, users: list[str]) -> Profiles:
     """Build profiles from histories: mean embedding, PCA, ten segments, behaviour features."""
     items = histories.items
-    assert items.attributes is not None and histories.ratings is not None
+    assert items.attributes is not None
     sums = np.zeros((len(users), items.embeddings.shape[1]), np.float32)
     np.add.at(sums, histories.user_rows(), items.embeddings[histories.item_rows])
     norms = np.linalg.norm(sums, axis=1, keepdims=True)
@@ -102,7 +106,8 @@ def profiles_of(histories: Histories, users: list[str]) -> Profiles:
     values = choose_attributes(counts, options)
     table = pa.table({USER: users})
     user_counts = ValueCounts(options.list_separator, frozenset(column.name for column in USERS.columns))
-    space = plan_features(values, user_counts, options, has_ratings=True, has_timestamps=True)
+    rated, timed = histories.ratings is not None, histories.timestamps_us is not None
+    space = plan_features(values, user_counts, options, has_ratings=rated, has_timestamps=timed)
     behaviour = Behaviour(
         histories.offsets, histories.item_rows.astype(np.int64), histories.ratings, histories.timestamps_us
     )
@@ -120,11 +125,12 @@ def profiles_of(histories: Histories, users: list[str]) -> Profiles:
 
 def training_data(histories: Histories, profiles: Profiles) -> TrainingData:
     """Everybody in one block."""
+    targets: set[Target] = {"implicit"} if histories.ratings is None else {"implicit", "rating"}
     return TrainingData(
         items=histories.items,
         open_blocks=lambda: iter([(profiles, histories)]),
         n_users=len(profiles),
-        targets=frozenset({"implicit", "rating"}),
+        targets=frozenset(targets),
         as_of_us=histories.as_of_us,
     )
 
@@ -135,32 +141,56 @@ def created(name: str, values: dict[str, Any]) -> Model:
     return spec.create(spec.settings.model_validate(values))
 
 
+@dataclass(frozen=True)
+class RatingErrors:
+    """How far predicted ratings are from those given.
+
+    Attributes:
+        rmse: root mean squared error.
+        mae: mean absolute error.
+        inside: share of the ratings within the model's interval; NaN without one.
+        cpu_seconds: of fitting and predicting.
+    """
+
+    rmse: float
+    mae: float
+    inside: float
+    cpu_seconds: float
+
+
+def rate_fold(
+    model: Model, items: Items, *, train: pd.DataFrame, test: pd.DataFrame, seed: int, profiled: bool = True
+) -> tuple[FitReport, RatingErrors]:
+    """Fit to training rows, as `recpipe train` fits alone, and predict the ratings of test rows."""
+    users = sorted({*train[USER], *test[USER]})
+    histories = histories_of(train, users, items)
+    profiles = profiles_of(histories, users) if profiled else Profiles.bare(pa.array(users))
+    started = time.process_time()
+    report = fit(model, training_data(histories, profiles), FitContext(seed=seed))
+    wanted = histories_of(test, users, items)
+    pairs = {"user_rows": wanted.user_rows(), "item_rows": wanted.item_rows.astype(np.int64)}
+    predicted = model.predict_rating(profiles, histories, items, **pairs)
+    interval = model.rating_interval(profiles, histories, items, **pairs)
+    seconds = time.process_time() - started
+    assert wanted.ratings is not None
+    difference = predicted - wanted.ratings
+    inside = np.nan if interval is None else within(wanted.ratings, *interval).mean()
+    rmse, mae = float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).mean())
+    return report, RatingErrors(rmse, mae, float(inside), seconds)
+
+
 def rate(options: argparse.Namespace, items: Items) -> None:
     """Five folds, as `recpipe train` fits alone: epochs chosen on 10 % of the training rows, then all of them."""
     rows = pq.read_table(options.splits / "rating_folds.parquet").to_pandas()
     errors = []
     for fold in range(5):
-        started = time.process_time()
-        train, test = rows[rows["fold"] != fold], rows[rows["fold"] == fold]
-        users = sorted(rows[USER].unique())
-        histories = histories_of(train, users, items)
-        profiles = profiles_of(histories, users) if options.profiles else Profiles.bare(pa.array(users))
         model = created(options.model, options.set | {"target": "rating"})
-        report = fit(model, training_data(histories, profiles), FitContext(seed=options.seed))
-        wanted = histories_of(test, users, items)
-        predicted = model.predict_rating(
-            profiles, histories, items, user_rows=wanted.user_rows(), item_rows=wanted.item_rows.astype(np.int64)
-        )
-        assert wanted.ratings is not None
-        difference = predicted - wanted.ratings
-        interval = model.rating_interval(
-            profiles, histories, items, user_rows=wanted.user_rows(), item_rows=wanted.item_rows.astype(np.int64)
-        )
-        inside = np.nan if interval is None else within(wanted.ratings, *interval).mean()
-        errors.append((float(np.sqrt(np.mean(difference**2))), float(np.abs(difference).mean()), float(inside)))
+        train, test = rows[rows["fold"] != fold], rows[rows["fold"] == fold]
+        report, found = rate_fold(model, items, train=train, test=test, seed=options.seed, profiled=options.profiles)
+        errors.append((found.rmse, found.mae, found.inside))
         print(
-            f"fold {fold}: {report.choice}, validation {report.validation}, RMSE {errors[-1][0]:.4f} "
-            f"MAE {errors[-1][1]:.4f}, within the interval {inside:.3f}, {time.process_time() - started:.0f} CPU-s",
+            f"fold {fold}: {report.choice}, validation {report.validation}, RMSE {found.rmse:.4f} "
+            f"MAE {found.mae:.4f}, within the interval {found.inside:.3f}, {found.cpu_seconds:.0f} CPU-s",
             flush=True,
         )
     rmse, mae, inside = np.mean(errors, axis=0)
@@ -197,7 +227,6 @@ def leave_one_out(source: Path) -> list[pd.DataFrame]:
     if source.is_dir():
         return [pq.read_table(source / "loo" / f"{part}.parquet").to_pandas() for part in ("train", "valid", "test")]
     rows = pq.read_table(source).to_pandas().sort_values([USER, POSITION]).drop_duplicates([USER, ITEM])
-    rows = rows.assign(**{RATING: 1.0, TIME: rows[POSITION]})
     left = rows.groupby(USER).cumcount(ascending=False)
     return [rows[left >= 2], rows[left == 1], rows[left == 0]]
 
