@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pyarrow as pa
 import pytest
@@ -9,9 +11,10 @@ import pytest
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.ease.gram import CoOccurrence
 from recpipe.models.ease.model import EaseModel, EaseSettings
-from recpipe.models.ease.search import climb
+from recpipe.models.ease.search import Problem, climb
 from recpipe.models.ease.weights import ExactScores, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
+from recpipe.models.item_content import ItemContent
 from recpipe.training.fitting import fit
 
 N_USERS, N_ITEMS, DIM = 60, 24, 5
@@ -94,6 +97,58 @@ def test_items_nobody_took_come_by_content() -> None:
     even, odd = found[::2], found[1::2]  # users of either taste; item 22 reads like the even ones' items
     assert even[:, N_ITEMS - 2].mean() > odd[:, N_ITEMS - 2].mean()
     assert np.all(scores(fitted(data), data)[:, N_ITEMS - 2 :] == 0.0)
+
+
+def without(taken: np.ndarray, content: np.ndarray, *, item: int, weight: float) -> np.ndarray:
+    """Column of an item by content alone, over the matrix without it: (n_items,), 0 where it or nobody stands."""
+    inside = np.setdiff1d(np.flatnonzero(taken.sum(axis=0)), [item])
+    gram = taken[:, inside].T.astype(np.float64) @ taken[:, inside]
+    kernel = content[inside].astype(np.float64) @ content[inside].T
+    column = np.zeros(taken.shape[1])
+    right = weight * content[inside].astype(np.float64) @ content[item]
+    column[inside] = np.linalg.solve(gram + weight * kernel + 10.0 * np.eye(len(inside)), right)
+    return column
+
+
+def test_new_item_vectors_are_those_of_a_matrix_without_the_item() -> None:
+    data, taken = world()
+    content = ItemContent.of(data.items).encode(data.items)
+    expected = np.stack([without(taken, content, item=item, weight=5.0) for item in range(N_ITEMS)])
+    found = fitted(data, content_weight=5.0).new_item_vectors(data.items)
+    assert found[:, :-1] == pytest.approx(expected[:, : N_ITEMS - 2], abs=1e-5)
+    assert np.all(found[:, -1] == 0.0)
+
+
+def test_new_item_vectors_in_all_folded_coordinates_lose_nothing() -> None:
+    data, taken = world()
+    settings = EaseSettings(l2=10.0, window_weight=0.0, content_weight=5.0)
+    problem, model = Problem(data, settings, n_items=N_ITEMS), EaseModel(settings)
+    exact = problem.solve(l2=10.0, window_weight=0.0, content_weight=5.0)
+    users = problem.n_users.astype(np.float32)
+    model.take(problem, fold(exact, users, rank=problem.n_inside, seed=0), decay=1.0)
+    each = Histories(  # users of one item each
+        items=data.items, offsets=np.arange(N_ITEMS + 1, dtype=np.int64), item_rows=np.arange(N_ITEMS, dtype=np.int32)
+    )
+    profiles = Profiles.bare(pa.array([f"new{row}" for row in range(N_ITEMS)]))
+    found = model.user_vectors(profiles, each).vectors @ model.new_item_vectors(data.items).T
+    content = ItemContent.of(data.items).encode(data.items)
+    for item in range(N_ITEMS):
+        others = np.arange(N_ITEMS) != item  # an item is new only to users who did not take it
+        expected = without(taken, content, item=item, weight=5.0)
+        assert found[others, item] == pytest.approx(expected[others], abs=1e-4)
+
+
+def test_new_item_vectors_of_items_outside_are_their_content() -> None:
+    data, taken = world()
+    model = fitted(data, content_weight=5.0, max_items=15)
+    renamed = replace(data.items, ids=pa.array([f"new{row}" for row in range(N_ITEMS)]))
+    unknown, found = model.item_vectors(renamed), model.new_item_vectors(data.items)
+    counts = taken.sum(axis=0)
+    inside = {int(row) for row in np.argsort(-counts, kind="stable")[:15]}
+    outside = [row for row in range(N_ITEMS) if row not in inside]
+    assert found[outside] == pytest.approx(unknown[outside], abs=1e-6)
+    assert np.abs(found - unknown)[sorted(inside)].max(axis=1).min() > 1e-6
+    assert model.new_item_vectors(renamed) == pytest.approx(unknown, abs=1e-6)
 
 
 def test_windows_count_each_pair_of_neighbours() -> None:

@@ -158,6 +158,29 @@ class EaseModel(SearchedModel, FactoredModel):
         popularity = np.append(weights["popularity"], np.float32(0.0))[rows]  # row -1: nobody took it
         return np.concatenate([vectors, popularity[:, None]], axis=1)
 
+    def new_item_vectors(self, items: Items) -> Float32:
+        """Return the vectors these items would have had nobody taken them: float32 (n_items, k).
+
+        An item outside the matrix keeps what its content says, x. One inside leaves the matrix:
+        by the inverse of a matrix without row and column j (Schur complement) its content then
+        says x + x_j v_j, for users who did not take it; x_j is what x says of item j itself.
+        """
+        import numpy as np
+
+        weights = self._fitted()
+        assert self._known is not None and self._inside is not None and self._content is not None
+        onto = weights.get("history_map")
+        vectors = np.zeros((len(items), weights["content_map"].shape[1] + 1), dtype=np.float32)  # popularity 0
+        np.matmul(self._content.encode(items), weights["content_map"], out=vectors[:, :-1])
+        rows, columns = self._known.rows(items), self._inside.rows(items)
+        for item in np.flatnonzero(columns >= 0):  # one by one: two whole vectors at a time, not two catalogues
+            own = vectors[item, :-1]
+            itself = own[columns[item]] if onto is None else onto[columns[item]] @ own
+            own += itself * weights["item_vectors"][rows[item]]
+            if onto is None:
+                own[columns[item]] = 0.0
+        return vectors
+
     def state(self) -> ModelState:
         from recpipe.models.ids import rows_of
 
