@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pyarrow as pa
 import pytest
+from scipy import sparse
 
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
-from recpipe.models.ease.gram import CoOccurrence
+from recpipe.models.ease.gram import CoOccurrence, Neighbours
 from recpipe.models.ease.model import EaseModel, EaseSettings
 from recpipe.models.ease.search import Problem, climb
 from recpipe.models.ease.weights import ExactScores, fold, regularised_inverse, whole
@@ -172,10 +173,9 @@ def exact_world(content_weight: float) -> ExactScores:
     rng = np.random.default_rng(3)
     taken = (rng.random((80, 20)) < 0.2).astype(np.float32)
     content = rng.normal(size=(20, 4)).astype(np.float32)
-    from scipy import sparse
-
+    nothing = sparse.csr_matrix((0, 20), dtype=np.float32)
     inverse = regularised_inverse(taken.T @ taken, content, content_weight=content_weight, l2=5.0)
-    return ExactScores(inverse, sparse.csc_matrix((20, 0), dtype=np.float32), content, content[:0], content_weight)
+    return ExactScores(inverse, Neighbours(nothing, nothing[:, :0]), content, content[:0], content_weight)
 
 
 def test_folding_into_all_coordinates_loses_nothing() -> None:

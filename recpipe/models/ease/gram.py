@@ -26,6 +26,41 @@ if TYPE_CHECKING:
 STRIP = 1024
 """Rows of the Gram matrix made at a time: a sparse product of all would not fit."""
 
+BLOCK = 256
+"""Rows that are multiplied by co-occurrences at a time: what lies between is as wide as users and windows are many."""
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours:
+    """Co-occurrences AᵀB of items inside the matrix with others, left as the product they are.
+
+    Multiplied they are hundreds of times as many numbers: a rare item was taken by few users,
+    and by these with all the rest of their histories.
+
+    Attributes:
+        inside: csr float32 (n_rows, n_inside): A, what users and windows that took one of the others took inside.
+        others: csr float32 (n_rows, n_others): B, what they took of the others.
+    """
+
+    inside: Matrix
+    others: Matrix
+
+    def of(self, rows: Float32) -> Float32:
+        """Return R AᵀB, float32 (m, n_others), for R (m, n_inside)."""
+        found = np.empty((len(rows), self.others.shape[1]), dtype=np.float32)
+        for start in range(0, len(rows), BLOCK):
+            shared = self.inside @ rows[start : start + BLOCK].T  # (n_rows, block)
+            found[start : start + BLOCK] = (self.others.T @ shared).T
+        return found
+
+    def widened(self, n_more: int) -> Neighbours:
+        """Append other items that nobody took."""
+        n_rows, n_others = self.others.shape
+        wider = sparse.csr_matrix(
+            (self.others.data, self.others.indices, self.others.indptr), (n_rows, n_others + n_more)
+        )
+        return Neighbours(self.inside, wider)
+
 
 @dataclass(frozen=True, slots=True)
 class CoOccurrence:
@@ -73,10 +108,12 @@ class CoOccurrence:
             gram[start : start + STRIP] = (strip.T @ rows).toarray()
         return gram
 
-    def outside(self, columns: Int64, others: Int64, *, window_weight: float) -> Matrix:
-        """Return how often other items were taken with these: csc (n, n_others)."""
-        rows = self._stacked(window_weight).tocsc()
-        return (rows[:, columns].T @ rows[:, others]).tocsc()
+    def outside(self, columns: Int64, others: Int64, *, window_weight: float) -> Neighbours:
+        """Return how often other items were taken with these."""
+        rows = self._stacked(window_weight)
+        taken = rows[:, others]
+        used = np.flatnonzero(np.diff(taken.indptr))
+        return Neighbours(rows[used][:, columns], taken[used])
 
     def _stacked(self, window_weight: float) -> Matrix:
         if window_weight == 0.0:

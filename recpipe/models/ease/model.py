@@ -17,6 +17,7 @@ without history.
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveFloat, PositiveInt
@@ -60,6 +61,9 @@ DEFAULTS: Mapping[str, JsonValue] = {
     "rank": WHOLE,
 }
 """What auto takes where nothing is held out, and where the search begins."""
+
+NEGLIGIBLE = 1e-4
+"""Weight in a history, of the newest's, below which an item is left out: half the time of scoring."""
 
 
 class EaseSettings(ModelSettings):
@@ -248,7 +252,7 @@ class EaseModel(SearchedModel, FactoredModel):
             self._inside.rows(histories.items),
             n_columns=len(self._inside),
             decay=self._decay,
-            length=self.settings.history,
+            length=counted(self.settings.history, decay=self._decay),
             positive_from=self.settings.positive_from,
         )
 
@@ -256,6 +260,11 @@ class EaseModel(SearchedModel, FactoredModel):
         if not self._weights:
             raise RuntimeError("fit or load the model first")
         return self._weights
+
+
+def counted(history: int, *, decay: float) -> int:
+    """Return how many interactions of a history count at all: the weights of those left out sum to 0.0001 of all."""
+    return history if decay == 1.0 else min(history, math.ceil(math.log(NEGLIGIBLE) / math.log(decay)))
 
 
 MODEL = ModelSpec(

@@ -10,8 +10,8 @@ import numpy as np
 import pyarrow as pa
 
 from recpipe.models.base import FitContext, JsonValue, Measure, ScoreBlock
-from recpipe.models.ease.gram import CoOccurrence
-from recpipe.models.ease.model import DEFAULTS, MODEL, WHOLE, EaseModel, EaseSettings
+from recpipe.models.ease.gram import CoOccurrence, Neighbours
+from recpipe.models.ease.model import DEFAULTS, MODEL, WHOLE, EaseModel, EaseSettings, counted
 from recpipe.models.ease.weights import ExactScores, FoldedWeights, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.models.history_means import history_matrix
@@ -21,7 +21,6 @@ from recpipe.seeding import derive_seed
 
 if TYPE_CHECKING:
     from recpipe.models.tables import Float32, Int64
-    from recpipe.models.taken_matrix import Matrix
 
 GRIDS: Mapping[str, tuple[float, ...]] = {
     "window_weight": (0.0, 0.3, 1.0),
@@ -64,7 +63,7 @@ class Problem:
         self.inside_ids = self.ids.take(pa.array(self.inside))
         self.content = ItemContent.of(data.items)
         self._content_rows = self.content.encode(data.items)
-        self._last: tuple[float, Float32, Matrix] | None = None
+        self._last: tuple[float, Float32, Neighbours] | None = None
 
     @property
     def n_seen(self) -> int:
@@ -93,7 +92,7 @@ class Problem:
             content_weight=content_weight,
         )
 
-    def _co_occurrences(self, window_weight: float) -> tuple[Float32, Matrix]:
+    def _co_occurrences(self, window_weight: float) -> tuple[Float32, Neighbours]:
         """Return those of the items inside, and of these with the others; kept for the next solution."""
         if self._last is None or self._last[0] != window_weight:
             gram = self._taken.inside(self.inside, window_weight=window_weight)
@@ -117,7 +116,7 @@ class Problem:
         unseen = np.setdiff1d(np.arange(len(self._items)), self._taken.seen)
         wider = replace(
             exact,
-            outside=_widened(exact.outside, len(unseen)),
+            outside=exact.outside.widened(len(unseen)),
             outside_content=np.concatenate([exact.outside_content, self._content_rows[unseen]]),
         )
         seen = self._taken.seen
@@ -145,7 +144,7 @@ class _Exact:
             self._columns,
             n_columns=len(self._exact.inverse),
             decay=self._decay,
-            length=self._settings.history,
+            length=counted(self._settings.history, decay=self._decay),
             positive_from=self._settings.positive_from,
         )
         scores = np.concatenate(self._exact.of(history), axis=1)[:, self._order]
@@ -261,10 +260,3 @@ def _rank(
         if value >= best * (1.0 - RANK_LOSS):
             return rank
     return ranks[-1]
-
-
-def _widened(outside: Matrix, n_more: int) -> Matrix:
-    """Append columns of zeros to a sparse matrix."""
-    from scipy import sparse
-
-    return sparse.hstack([outside, sparse.csc_matrix((outside.shape[0], n_more), dtype=np.float32)], format="csc")

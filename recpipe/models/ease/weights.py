@@ -22,6 +22,7 @@ import numpy as np
 from scipy.linalg import lapack
 
 from recpipe.errors import DataError
+from recpipe.models.ease.gram import Neighbours
 from recpipe.models.taken_matrix import Matrix
 
 if TYPE_CHECKING:
@@ -85,14 +86,14 @@ class ExactScores:
 
     Attributes:
         inverse: float32 (n, n): P of the items inside.
-        outside: csc float32 (n, n_outside): co-occurrences of the others.
+        outside: co-occurrences of the others.
         content: float32 (n, width), of the items inside.
         outside_content: float32 (n_outside, width).
         content_weight: w.
     """
 
     inverse: Float32
-    outside: Matrix
+    outside: Neighbours
     content: Float32
     outside_content: Float32
     content_weight: float
@@ -101,7 +102,7 @@ class ExactScores:
         """Return scores of the items inside and outside: float32 (n_users, n), (n_users, n_outside)."""
         products = np.asarray(histories @ self.inverse, dtype=np.float32)
         inside = histories.toarray() - products / np.diag(self.inverse)
-        outside = np.asarray((self.outside.T @ products.T).T, dtype=np.float32)
+        outside = self.outside.of(products)
         if self.content_weight:
             outside += np.float32(self.content_weight) * ((products @ self.content) @ self.outside_content.T)
         return inside, outside
@@ -171,7 +172,7 @@ def _with_content(exact: ExactScores, *, onto: Float32, history_map: Float32 | N
     return FoldedWeights(
         history_map=history_map,
         inside=inside,
-        outside=np.asarray(exact.outside.T @ onto.T, dtype=np.float32) + exact.outside_content @ content_map,
+        outside=exact.outside.of(onto).T + exact.outside_content @ content_map,
         content_map=content_map,
     )
 
