@@ -120,7 +120,7 @@ class Problem:
             outside_content=np.concatenate([exact.outside_content, self._content_rows[unseen]]),
         )
         seen = self._taken.seen
-        places = np.concatenate([seen[self.inside], seen[self.outside], unseen])
+        places = (seen[self.inside], np.concatenate([seen[self.outside], unseen]))
         columns = np.full(len(self._items), -1, dtype=np.int64)
         columns[seen[self.inside]] = np.arange(self.n_inside)
         return _Exact(self._settings, wider, columns=columns, places=places, decay=decay)
@@ -130,12 +130,18 @@ class _Exact:
     """Scores by the whole matrix, over the catalogue it was made for."""
 
     def __init__(
-        self, settings: EaseSettings, exact: ExactScores, *, columns: Int64, places: Int64, decay: float
+        self,
+        settings: EaseSettings,
+        exact: ExactScores,
+        *,
+        columns: Int64,
+        places: tuple[Int64, Int64],
+        decay: float,
     ) -> None:
         self._settings = settings
         self._exact = exact
         self._columns = columns  # (n_items,): column of each item, -1: outside
-        self._order = np.argsort(places)  # from [inside, outside, unseen] to the catalogue's order
+        self._places = places  # rows of the items inside in the catalogue, and of all others
         self._decay = decay
 
     def score_block(self, profiles: Profiles, histories: Histories, items: Items) -> ScoreBlock:
@@ -147,7 +153,9 @@ class _Exact:
             length=counted(self._settings.history, decay=self._decay),
             positive_from=self._settings.positive_from,
         )
-        scores = np.concatenate(self._exact.of(history), axis=1)[:, self._order]
+        scores = np.empty((len(profiles), len(items)), dtype=np.float32)
+        for places, part in zip(self._places, self._exact.of(history), strict=True):
+            scores[:, places] = part
         return ScoreBlock(scores, np.full(len(profiles), MODEL.name))
 
 
@@ -156,9 +164,8 @@ def search(
 ) -> Mapping[str, JsonValue]:
     """Choose the open settings: one after the other, each by climbing from where it stands.
 
-    A solution costs an inverse; the decay of histories costs nothing but measuring, so that
-    every solution is measured with its best decay. All of it, the rank too, on the
-    `search_items` items with most users.
+    A strength costs an inverse a value; so does not the decay of histories, which is chosen
+    anew after each of them. All of it, the rank too, on the `search_items` items with most users.
     """
     problem = Problem(data, settings, n_items=min(settings.search_items, settings.max_items))
     best = _Strengths(settings, problem, measure)
@@ -169,7 +176,7 @@ def search(
             context.report(f"ease: {described}: validation ndcg {value:.4f}")
     found: dict[str, JsonValue] = {name: best.values[name] for name in GRIDS if getattr(settings, name) == "auto"}
     if settings.rank == "auto":
-        found["rank"] = _rank(problem, settings, context, measure=measure, values=best.values)
+        found["rank"] = _rank(problem, settings, context, measure=measure, best=best)
     return found
 
 
@@ -184,7 +191,8 @@ class _Strengths:
         self._settings = settings
         self._problem = problem
         self._measure = measure
-        self._tried: dict[tuple[float, ...], tuple[float, float]] = {}
+        self._tried: dict[tuple[float, ...], float] = {}
+        self._best: tuple[float, tuple[float, ...], ExactScores] | None = None
         self.values: dict[str, float] = {}
         for name in GRIDS:
             own = getattr(settings, name)
@@ -199,25 +207,40 @@ class _Strengths:
         return bool(getattr(self._settings, name) == "auto")
 
     def improve(self, name: str) -> float:
-        """Take the best value of a strength, and the best decay with it; return the NDCG."""
-        found = climb(GRIDS[name], self.values[name], lambda value: self._with_decay({**self.values, name: value})[0])
-        self.values[name] = found[1]
-        self.values["history_decay"] = self._with_decay(self.values)[1]
-        return found[0]
+        """Take the best value of a strength, then the best decay with it; return the NDCG."""
+        for turned in (name, "history_decay"):
+            if self.is_open(turned):
+                self.values[turned] = self._climbed(turned)
+        return self._ndcg(self.values)
 
-    def _with_decay(self, values: Mapping[str, float]) -> tuple[float, float]:
-        """Return the NDCG of strengths with the best decay, and that decay."""
-        key = (values["l2"], values["window_weight"], values["content_weight"])
+    def solution(self) -> ExactScores:
+        """Return the scores of the best strengths."""
+        return self._solve(self.values)
+
+    def _climbed(self, name: str) -> float:
+        return climb(GRIDS[name], self.values[name], lambda value: self._ndcg({**self.values, name: value}))[1]
+
+    def _ndcg(self, values: Mapping[str, float]) -> float:
+        key = tuple(values.values())
         if key not in self._tried:
-            exact = self._problem.solve(l2=key[0], window_weight=key[1], content_weight=key[2])
-
-            def ndcg(decay: float) -> float:
-                return self._measure(self._problem.scorer(exact, decay=decay))
-
-            start = self.values["history_decay"]
-            open_decay = self.is_open("history_decay")
-            self._tried[key] = climb(GRIDS["history_decay"] if open_decay else (start,), start, ndcg)
+            exact = self._solve(values)
+            self._tried[key] = self._measure(self._problem.scorer(exact, decay=values["history_decay"]))
+            if self._best is None or self._tried[key] > self._best[0]:
+                self._best = (self._tried[key], _solved_for(values), exact)
         return self._tried[key]
+
+    def _solve(self, values: Mapping[str, float]) -> ExactScores:
+        """Return the solution, kept where it is the best so far: its decay is still to be chosen."""
+        if self._best is not None and self._best[1] == _solved_for(values):
+            return self._best[2]
+        return self._problem.solve(
+            l2=values["l2"], window_weight=values["window_weight"], content_weight=values["content_weight"]
+        )
+
+
+def _solved_for(values: Mapping[str, float]) -> tuple[float, ...]:
+    """Return the strengths that a solution depends on."""
+    return values["l2"], values["window_weight"], values["content_weight"]
 
 
 def climb(grid: Sequence[float], start: float, measure: Callable[[float], float]) -> tuple[float, float]:
@@ -241,22 +264,21 @@ def _rank(
     context: FitContext,
     *,
     measure: Measure,
-    values: Mapping[str, float],
+    best: _Strengths,
 ) -> int:
     """Return the fewest coordinates that lose next to nothing; WHOLE where all are few enough."""
     if problem.may_stay_whole(min(problem.n_shared, settings.max_items)):
         return WHOLE
-    exact = problem.solve(
-        l2=values["l2"], window_weight=values["window_weight"], content_weight=values["content_weight"]
-    )
-    best = measure(problem.scorer(exact, decay=values["history_decay"]))
+    decay = best.values["history_decay"]
+    exact = best.solution()
+    whole_value = measure(problem.scorer(exact, decay=decay))
     ranks = [rank for rank in RANKS if rank < problem.n_inside] or [problem.n_inside]
     folded = problem.fold(exact, rank=ranks[-1], seed=context.seed)
     for rank in ranks:
         model = EaseModel(settings)
-        model.take(problem, folded.truncated(rank), decay=values["history_decay"])
+        model.take(problem, folded.truncated(rank), decay=decay)
         value = measure(model)
-        context.report(f"ease: rank {rank}: validation ndcg {value:.4f} of {best:.4f}")
-        if value >= best * (1.0 - RANK_LOSS):
+        context.report(f"ease: rank {rank}: validation ndcg {value:.4f} of {whole_value:.4f}")
+        if value >= whole_value * (1.0 - RANK_LOSS):
             return rank
     return ranks[-1]
