@@ -230,7 +230,8 @@ def task_of(
 
 def read_part(folder: Path, part: str) -> pd.DataFrame:
     """Rows of one part of a split."""
-    return pq.read_table(folder / f"{part}.parquet").to_pandas()
+    rows: pd.DataFrame = pq.read_table(folder / f"{part}.parquet").to_pandas()
+    return rows
 
 
 def split_task(folder: Path, items: Items, *, test: bool) -> Task:
