@@ -15,9 +15,8 @@ answers `rating_interval` too.
 Models that learn in passes over mini-batches are `iterative.IterativeModel`s, and
 `recpipe.training.fitting.fit` fits models of every kind; a model never drives a loop itself.
 
-A place kept for what is not built yet: composite models name their `parts` in the spec;
-training fits these first and then the fusion, on validation scores; `save` writes each part
-into a subfolder.
+A model composed of others names its `parts` in the spec: training fits these first and then
+how they are fused, on held-out interactions; `save` writes each part into a subfolder.
 """
 
 from __future__ import annotations
@@ -222,6 +221,10 @@ class FactoredModel(Model):
     @abstractmethod
     def item_vectors(self, items: Items) -> Float32:
         """Return float32 (n_items, k), finite, of any items, seen in training or not."""
+
+    def new_item_vectors(self, items: Items) -> Float32:
+        """Return float32 (n_items, k): the vectors these items would have had nobody taken them, as far as is known."""
+        return self.item_vectors(items.renamed())
 
 
 @runtime_checkable

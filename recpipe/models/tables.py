@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from recpipe.errors import DataError
@@ -54,6 +54,27 @@ class Items:
         embeddings, embedded = _nothing_embedded(len(ids))
         return cls(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles)
 
+    def rows(self, rows: Int64) -> Items:
+        """These rows as a catalogue of their own."""
+        import pyarrow as pa
+
+        indices = pa.array(rows)
+        return Items(
+            ids=self.ids.take(indices),
+            embeddings=self.embeddings[rows],
+            embedded=self.embedded[rows],
+            titles=None if self.titles is None else self.titles.take(indices),
+            first_seen_us=None if self.first_seen_us is None else self.first_seen_us[rows],
+            attributes=None if self.attributes is None else self.attributes.take(indices),
+        )
+
+    def renamed(self) -> Items:
+        """The same items under ids that nobody knows: what is left is their content."""
+        import pyarrow as pa
+        import pyarrow.compute as pc
+
+        return replace(self, ids=pc.binary_join_element_wise(pa.scalar("\0"), self.ids.cast(pa.string()), ""))
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Profiles:
@@ -99,6 +120,11 @@ class Profiles:
             segments=segments,
             centres=embeddings,
         )
+
+    def without_segments(self) -> Profiles:
+        """The same users without features and segments: what is left is their embeddings and attributes."""
+        bare = Profiles.bare(self.user_ids)
+        return replace(self, features=bare.features, segments=bare.segments, centres=bare.centres)
 
     def rows(self, start: int, stop: int) -> Profiles:
         """The users from `start` to before `stop`, without copying."""

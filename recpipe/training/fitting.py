@@ -12,10 +12,12 @@ from recpipe.config import identity_of
 from recpipe.errors import DataError
 from recpipe.models.base import FitContext, FitReport, JsonValue, Model, SearchedModel, TrainingData
 from recpipe.models.examples import Examples, gather_examples
+from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.iterative import IterativeModel
 from recpipe.models.registry import find_model
 from recpipe.models.settings import Target
 from recpipe.training.batches import Batches
+from recpipe.training.fusing import fit_hybrid
 from recpipe.training.hold_out import hold_out
 from recpipe.training.loop import Fitted, Loop
 from recpipe.training.validation import Validator, gather_held_out
@@ -56,6 +58,8 @@ def fit(model: Model, data: TrainingData, context: FitContext) -> FitReport:
         ConfigError: The model cannot learn the target that is set.
         DataError: The interactions hold nothing to learn from, or training diverged.
     """
+    if isinstance(model, HybridModel):
+        return fit_hybrid(model, data, context, fit_part=fit)
     if isinstance(model, SearchedModel):
         return _fit_searched(model, data, context)
     if not isinstance(model, IterativeModel):

@@ -37,6 +37,30 @@ def hold_out(data: TrainingData, *, share: float, seed: int, last: bool) -> tupl
     return _filtered(data, chooser, held_out=False), _filtered(data, chooser, held_out=True)
 
 
+def keep_items(data: TrainingData, wanted: Bool) -> TrainingData:
+    """Return the same users with their events of wanted items only, bool (n_items,), read when asked for."""
+    return _filtered(data, lambda histories, _: wanted[histories.item_rows[histories.events()]], held_out=True)
+
+
+def without_profiles(data: TrainingData) -> TrainingData:
+    """Return the same users with nothing known of them but their attributes and histories.
+
+    Embeddings and profiles are made of interactions: where some of these are held out, they have seen them.
+    """
+
+    def bare(profiles: Profiles) -> Profiles:
+        return replace(Profiles.bare(profiles.user_ids), attributes=profiles.attributes)
+
+    return replace(data, open_blocks=lambda: ((bare(profiles), histories) for profiles, histories in data.blocks()))
+
+
+def without_segments(data: TrainingData) -> TrainingData:
+    """Return the same users without features and segments, for models that read neither."""
+    return replace(
+        data, open_blocks=lambda: ((profiles.without_segments(), histories) for profiles, histories in data.blocks())
+    )
+
+
 def _last(share: float) -> Chooser:
     def choose(histories: Histories, start: int) -> Bool:
         counts = np.diff(histories.offsets)

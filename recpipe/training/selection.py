@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from recpipe.errors import ConfigError, DataError
 from recpipe.models.base import FitContext, FitReport, Model, TrainingData
 from recpipe.models.registry import find_model
 from recpipe.models.settings import ModelSettings
-from recpipe.models.tables import Histories, Profiles
 from recpipe.schemas import USER_EMBEDDINGS
 from recpipe.training.fitting import HELD_OUT_SHARE, fit
-from recpipe.training.hold_out import hold_out
+from recpipe.training.hold_out import hold_out, without_profiles
 from recpipe.training.validation import gather_held_out
 
 MODEL = "model"
@@ -64,7 +63,7 @@ def select(candidates: Sequence[ModelSettings], data: TrainingData, context: Fit
     )
     if not judged:
         return select(candidates[:1], data, context)
-    known = _without_profiles(data)
+    known = without_profiles(data)
     kept, held = hold_out(known, share=HELD_OUT_SHARE, seed=context.seed, last=data.as_of_us is not None)
     try:
         found = _best(judged, kept, replace(context, held_out=held, checkpoint=None))
@@ -73,16 +72,6 @@ def select(candidates: Sequence[ModelSettings], data: TrainingData, context: Fit
         return select(candidates[:1], data, context)
     again = replace(context, choice=found.report.choice)
     return replace(select(candidates, data, again), values=found.values)
-
-
-def _without_profiles(data: TrainingData) -> TrainingData:
-    """Return the same users with nothing known of them but their histories."""
-
-    def blocks() -> Iterator[tuple[Profiles, Histories]]:
-        for profiles, histories in data.blocks():
-            yield Profiles.bare(profiles.user_ids), histories
-
-    return replace(data, open_blocks=blocks)
 
 
 def _best(candidates: Sequence[ModelSettings], data: TrainingData, context: FitContext) -> Selected:

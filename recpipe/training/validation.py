@@ -177,8 +177,8 @@ def gather_held_out(
             rows = events.item_rows[events.events()]
             blocks.append(
                 _Part(
-                    _take_profiles(profiles, here),
-                    _take_histories(histories, here),
+                    take_profiles(profiles, here),
+                    take_histories(histories, here),
                     counts,
                     rows[places],
                     rated[places],
@@ -238,7 +238,8 @@ def _gather(offsets: Int64, rows: Int64) -> tuple[Int64, Int64]:
     return gathered, places
 
 
-def _take_profiles(profiles: Profiles, rows: Int64) -> Profiles:
+def take_profiles(profiles: Profiles, rows: Int64) -> Profiles:
+    """Return some users, in the order of `rows`."""
     indices = pa.array(rows)
     return Profiles(
         user_ids=profiles.user_ids.take(indices),
@@ -251,7 +252,8 @@ def _take_profiles(profiles: Profiles, rows: Int64) -> Profiles:
     )
 
 
-def _take_histories(histories: Histories, rows: Int64) -> Histories:
+def take_histories(histories: Histories, rows: Int64) -> Histories:
+    """Return what some users took, in the order of `rows`."""
     offsets, places = _gather(histories.offsets, rows)
     return replace(
         histories,

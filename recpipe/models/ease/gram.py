@@ -26,8 +26,8 @@ if TYPE_CHECKING:
 STRIP = 1024
 """Rows of the Gram matrix made at a time: a sparse product of all would not fit."""
 
-BLOCK = 256
-"""Rows that are multiplied by co-occurrences at a time: what lies between is as wide as users and windows are many."""
+PRODUCT = 2**25
+"""Most numbers (128 MB) of a product of users and windows with something dense."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,9 +48,10 @@ class Neighbours:
     def of(self, rows: Float32) -> Float32:
         """Return R AᵀB, float32 (m, n_others), for R (m, n_inside)."""
         found = np.empty((len(rows), self.others.shape[1]), dtype=np.float32)
-        for start in range(0, len(rows), BLOCK):
-            shared = self.inside @ rows[start : start + BLOCK].T  # (n_rows, block)
-            found[start : start + BLOCK] = (self.others.T @ shared).T
+        block = max(1, PRODUCT // max(1, *self.inside.shape))
+        for start in range(0, len(rows), block):
+            shared = self.inside @ rows[start : start + block].T  # (n_rows, block)
+            found[start : start + block] = (self.others.T @ shared).T
         return found
 
     def widened(self, n_more: int) -> Neighbours:

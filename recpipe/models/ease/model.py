@@ -63,7 +63,7 @@ DEFAULTS: Mapping[str, JsonValue] = {
 """What auto takes where nothing is held out, and where the search begins."""
 
 NEGLIGIBLE = 1e-4
-"""Weight in a history, of the newest's, below which an item is left out: half the time of scoring."""
+"""Weight in a history, of the newest's, below which an item is left out: a third of the time of scoring is saved."""
 
 
 class EaseSettings(ModelSettings):
@@ -157,10 +157,13 @@ class EaseModel(SearchedModel, FactoredModel):
         weights = self._fitted()
         assert self._known is not None and self._content is not None
         rows = self._known.rows(items)
-        vectors = self._content.encode(items) @ weights["content_map"]
-        vectors[rows >= 0] = weights["item_vectors"][rows[rows >= 0]]
-        popularity = np.append(weights["popularity"], np.float32(0.0))[rows]  # row -1: nobody took it
-        return np.concatenate([vectors, popularity[:, None]], axis=1)
+        vectors = np.empty((len(items), weights["content_map"].shape[1] + 1), dtype=np.float32)
+        known = rows >= 0
+        vectors[known, :-1] = weights["item_vectors"][rows[known]]
+        if not known.all():
+            vectors[~known, :-1] = self._content.encode(items)[~known] @ weights["content_map"]
+        vectors[:, -1] = np.append(weights["popularity"], np.float32(0.0))[rows]  # row -1: nobody took it
+        return vectors
 
     def new_item_vectors(self, items: Items) -> Float32:
         """Return the vectors these items would have had nobody taken them: float32 (n_items, k).

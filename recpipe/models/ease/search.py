@@ -105,7 +105,8 @@ class Problem:
         return len(self._items) * n_inside <= MAX_WHOLE
 
     def fold(self, exact: ExactScores, *, rank: int, seed: int) -> FoldedWeights:
-        """Return the scores as vectors of so many coordinates, or whole."""
+        """Return the scores as vectors of so many coordinates, or whole; what was kept to solve again is let go."""
+        self._last = None
         if rank == WHOLE or rank >= self.n_inside:
             return whole(exact)
         users = self.n_users[self.inside].astype(np.float32)
@@ -168,7 +169,7 @@ def search(
     anew after each of them. All of it, the rank too, on the `search_items` items with most users.
     """
     problem = Problem(data, settings, n_items=min(settings.search_items, settings.max_items))
-    best = _Strengths(settings, problem, measure)
+    best = Strengths(settings, problem, measure)
     for name in ("window_weight", "content_weight", "l2", "content_weight"):
         if best.is_open(name):
             value = best.improve(name)
@@ -180,7 +181,7 @@ def search(
     return found
 
 
-class _Strengths:
+class Strengths:
     """The best strengths so far, and the way on from there.
 
     Attributes:
@@ -264,7 +265,7 @@ def _rank(
     context: FitContext,
     *,
     measure: Measure,
-    best: _Strengths,
+    best: Strengths,
 ) -> int:
     """Return the fewest coordinates that lose next to nothing; WHOLE where all are few enough."""
     if problem.may_stay_whole(min(problem.n_shared, settings.max_items)):

@@ -152,7 +152,8 @@ def fold(exact: ExactScores, n_users: Float32, *, rank: int, seed: int) -> Folde
     """
     inverse = exact.inverse
     frequency = np.sqrt(np.maximum(n_users, 1.0)).astype(np.float32)
-    weighted = inverse * frequency[:, None] / -np.diag(inverse)
+    weighted = inverse * frequency[:, None]
+    weighted /= -np.diag(inverse)
     weighted[np.diag_indices_from(weighted)] = 0.0
     left, singular, right = _truncated_svd(weighted, rank, seed=seed)
     root = np.sqrt(np.maximum(singular, singular.max(initial=0.0) * 1e-6 + 1e-12)).astype(np.float32)

@@ -1,0 +1,250 @@
+"""Hybrid: several models, each a dot product, fused into one dot product with weights that validation chooses.
+
+Parts and what each is there for:
+
+- ease: what goes with what, and what reads alike; strongest where histories are long;
+- two_tower: the next item, from content, attributes and averages of the history;
+- segment_prior: what users like this one took, for users with few events;
+- recent_popularity: what is taken lately, for users of whom nothing is known;
+- content: what reads like the user's own text or history.
+
+The weights differ with the length of the history; formulas are in `fusion`, how they are
+chosen in `recpipe.training.fusing`. A part that earns no weight is not kept.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+from pydantic import Field, model_validator
+
+from recpipe.config import did_you_mean, validate
+from recpipe.errors import ConfigError
+from recpipe.models.base import (
+    FactoredModel,
+    FitContext,
+    FitReport,
+    Histories,
+    Items,
+    JsonValue,
+    ModelSpec,
+    ModelState,
+    Profiles,
+    TrainingData,
+    UserVectors,
+)
+from recpipe.models.registry import find_model, load_model
+from recpipe.models.settings import ModelSettings
+from recpipe.schemas import ITEM_EMBEDDINGS, USER_EMBEDDINGS
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from recpipe.models.hybrid.fusion import FusionWeights, Spread
+    from recpipe.models.tables import Float32, Int64
+    from recpipe.models.taken_matrix import KnownItems
+
+PARTS: Mapping[str, Mapping[str, JsonValue]] = {
+    "ease": {},
+    "two_tower": {"history": 50, "max_epochs": 10},
+    "segment_prior": {},
+    "recent_popularity": {},
+    "content": {},
+}
+"""The parts and where their settings differ from their own defaults; the first are preferred where all do alike."""
+
+PARTS_FOLDER = "parts"
+
+
+class HybridSettings(ModelSettings):
+    """`train` for the model hybrid."""
+
+    model: Literal["hybrid"] = "hybrid"
+    """Name of the model."""
+
+    target: Literal["auto", "implicit"] = "auto"
+    """What is learned: the items taken."""
+
+    parts: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(PARTS)
+    """Models to fuse."""
+
+    part_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    """Settings of parts by name, as in {two_tower: {hidden_dim: 128}}."""
+
+    new_item_cost: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
+    """Part of the NDCG of known items that may be given up so that new items are shown."""
+
+    @model_validator(mode="after")
+    def _parts_and_their_settings(self) -> HybridSettings:
+        """Raise ValueError for what is no part, and for settings that a part does not have."""
+        for name in (*self.parts, *self.part_settings):
+            if name not in PARTS:
+                raise ValueError(f"'{name}' is no part of hybrid: {did_you_mean(name, PARTS)}")
+        for name in self.parts:
+            self.settings_of(name)
+        return self
+
+    def settings_of(self, part: str) -> ModelSettings:
+        """Return the settings of a part. ValueError where they are not what it takes."""
+        values = {**PARTS[part], **self.part_settings.get(part, {}), "positive_from": self.positive_from}
+        try:
+            return validate(find_model(part).settings, values)
+        except ConfigError as error:
+            raise ValueError(f"part_settings.{part}: {error.what}") from None
+
+
+class HybridModel(FactoredModel):
+    """Weighted sum of the z-scores of several models; see the module."""
+
+    def __init__(self, settings: HybridSettings) -> None:
+        self.settings: HybridSettings = settings
+        self.parts: dict[str, FactoredModel] = {name: _created(name, settings) for name in settings.parts}
+        self._weights: FusionWeights | None = None
+        self._spreads: dict[str, Spread] = {}
+        self._taken: KnownItems | None = None
+
+    def fit(self, data: TrainingData, context: FitContext) -> FitReport:
+        """Refuse: `recpipe.training.fitting.fit` fits this model. TypeError."""
+        raise TypeError(f"{type(self).__name__} is fitted by recpipe.training.fitting.fit")
+
+    def measure_parts(self, data: TrainingData, *, seed: int) -> None:
+        """Take the fitted parts in: which items somebody took, and how the scores of each part spread."""
+        import numpy as np
+        import pyarrow as pa
+
+        from recpipe.models.hybrid.fusion import Spread
+        from recpipe.models.popularity import ItemCounts
+        from recpipe.models.taken_matrix import KnownItems
+        from recpipe.seeding import derive_seed
+
+        counts = ItemCounts.of(data, self.settings.positive_from).n_users
+        taken = np.flatnonzero(counts)
+        self._taken = KnownItems(data.items.ids.take(pa.array(taken)))
+        seen = data.items.rows(taken)
+        for name, part in self.parts.items():
+            new_centre = part.new_item_vectors(seen).mean(axis=0, dtype=np.float64).astype(np.float32)
+            part_seed = derive_seed(seed, "hybrid", name) % 2**32
+            self._spreads[name] = Spread.of(part.item_vectors(seen), new_centre, seed=part_seed)
+
+    def weigh(self, weights: FusionWeights) -> None:
+        """Take the weights, and let go of the parts that have none."""
+        self._weights = weights
+        self.parts = {name: self.parts[name] for name in weights.used}
+
+    def z_users(self, part: str, profiles: Profiles, histories: Histories) -> tuple[Float32, UserVectors]:
+        """Return a part's user vectors over the spread of their scores, float32 (n_users, k), and as they were."""
+        made = self.parts[part].user_vectors(profiles.without_segments(), histories)
+        return made.vectors * self._spreads[part].inverse(made.vectors)[:, None], made
+
+    def z_items(self, part: str, items: Items) -> Float32:
+        """Return a part's item vectors, those of items somebody took and of the others each centred."""
+        spread = self._spreads[part]
+        vectors = self.parts[part].item_vectors(items)
+        new = self.is_new(items)
+        vectors[new] -= spread.new_centre
+        vectors[~new] -= spread.centre
+        return vectors
+
+    def z_new_items(self, part: str, items: Items) -> Float32:
+        """Return a part's item vectors as if nobody had taken them, centred."""
+        return self.parts[part].new_item_vectors(items) - self._spreads[part].new_centre
+
+    def is_new(self, items: Items) -> Any:
+        """Which items nobody had taken: bool (n_items,)."""
+        if self._taken is None:
+            raise RuntimeError("fit or load the model first")
+        return self._taken.rows(items) < 0
+
+    def classes(self, histories: Histories) -> Int64:
+        """Return the class of each user's history: int64 (n_users,)."""
+        import numpy as np
+
+        from recpipe.models.hybrid.fusion import class_of
+
+        positive = histories.positive(self.settings.positive_from)
+        return class_of(np.bincount(histories.user_rows()[positive], minlength=len(histories)))
+
+    def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
+        import numpy as np
+
+        weights = self._fitted()
+        classes = self.classes(histories)
+        by_part = dict(zip(weights.parts, weights.of_users(classes).T, strict=True))
+        blocks, counts, sources = [], [], []
+        for name in self.parts:
+            vectors, made = self.z_users(name, profiles, histories)
+            vectors *= by_part[name][:, None]
+            blocks.append(vectors)
+            counts.append(by_part[name] * vectors.any(axis=1))
+            sources.append(made.source)
+        blocks.append(weights.totals[classes][:, None])
+        # whoever has a history is served by all parts together, the others by the one that counts most
+        first = np.stack(sources)[np.argmax(np.stack(counts), axis=0), np.arange(len(profiles))]
+        return UserVectors(np.concatenate(blocks, axis=1), np.where(classes > 0, MODEL.name, first))
+
+    def item_vectors(self, items: Items) -> Float32:
+        import numpy as np
+
+        weights = self._fitted()
+        new = self.is_new(items)
+        blocks = []
+        for name, known, kappa in zip(weights.parts, weights.known, weights.new, strict=True):
+            if name in self.parts:
+                vectors = self.z_items(name, items)
+                vectors *= np.where(new, kappa, known)[:, None]
+                blocks.append(vectors)
+        blocks.append(np.where(new, weights.offset, 0.0).astype(np.float32)[:, None])
+        return np.concatenate(blocks, axis=1)
+
+    def state(self) -> ModelState:
+        weights = self._fitted()
+        assert self._taken is not None
+        arrays = {key: array for name in self.parts for key, array in self._spreads[name].arrays(name).items()}
+        return ModelState(weights=arrays, values=weights.choice(), item_ids=self._taken.ids)
+
+    def restore(self, state: ModelState) -> None:
+        from recpipe.models.hybrid.fusion import FusionWeights, Spread
+        from recpipe.models.taken_matrix import KnownItems
+
+        weights = FusionWeights.from_choice(self.settings.parts, state.values)
+        if state.item_ids is None or weights is None:
+            raise KeyError("weights of the parts")
+        self._weights = weights
+        self._spreads = {name: Spread.from_arrays(state.weights, name) for name in weights.used}
+        self._taken = KnownItems(state.item_ids)
+
+    def save(self, folder: Path) -> None:
+        for name, part in self.parts.items():
+            part.save(folder / PARTS_FOLDER / name)
+        super().save(folder)
+
+    def load(self, folder: Path) -> None:
+        super().load(folder)
+        loaded = {name: load_model(folder / PARTS_FOLDER / name) for name in self._fitted().used}
+        self.parts = {name: part for name, part in loaded.items() if isinstance(part, FactoredModel)}
+
+    def _fitted(self) -> FusionWeights:
+        if self._weights is None:
+            raise RuntimeError("fit or load the model first")
+        return self._weights
+
+
+def _created(name: str, settings: HybridSettings) -> FactoredModel:
+    """Make an unfitted part."""
+    part = find_model(name).create(settings.settings_of(name))
+    if not isinstance(part, FactoredModel):
+        raise TypeError(f"{name} is no dot product")
+    return part
+
+
+MODEL = ModelSpec(
+    name="hybrid",
+    summary="EASE, two towers, segments, recent popularity and content, fused with weights that validation chooses.",
+    settings=HybridSettings,
+    factory=HybridModel,
+    targets=("implicit",),
+    reads=(ITEM_EMBEDDINGS.name, USER_EMBEDDINGS.name),
+    attributes=True,
+    parts=tuple(PARTS),
+)

@@ -1,0 +1,239 @@
+"""How items nobody took come into the lists: weights of the parts among themselves, a gain and an offset.
+
+What new items are worth shows on held-out interactions with items that training has not seen.
+Where there are too few of those, items somebody took stand for them, a fifth at a time: they
+are scored as if nobody had taken them.
+
+The weights are those that rank new items best among themselves. Gain and offset then place
+them in the list of all items: as high as the loss of known items allows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
+from itertools import product
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from recpipe.models.hybrid.fusion import FusionWeights
+from recpipe.models.hybrid.model import HybridModel
+from recpipe.seeding import generator
+from recpipe.training.candidates import CUT_OFF, Candidates, Wanted, joined, some
+from recpipe.training.fusion_search import MIN_GAIN, climb
+
+if TYPE_CHECKING:
+    from recpipe.models.tables import Bool, Float32, Int32, Int64
+
+MIN_EVENTS = 200
+"""Held-out interactions with items unseen in training below which others stand for them."""
+
+MAX_ITEMS = 4096
+"""Most items that are scored as new."""
+
+MAX_USERS = 1000
+MAX_SCORES = 20_000_000
+"""Most users, and most scores of users and items, that new items are placed by."""
+
+FOLDS = 5
+GAINS = (0.5, 1.0, 1.5, 2.0)
+OFFSETS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
+
+
+@dataclass(frozen=True, slots=True)
+class _Fold:
+    """Items scored as new, and the users with something to find among all items.
+
+    Attributes:
+        rows: int64 (n_new,): rows of the catalogue, ascending.
+        wanted: the users.
+    """
+
+    rows: Int64
+    wanted: Wanted
+
+    def column(self, item_rows: Int32) -> Int64:
+        """Return the place of items among the new ones, int64, -1 for others."""
+        places = np.searchsorted(self.rows, item_rows)
+        places[places == len(self.rows)] = 0
+        return np.where(self.rows[places] == item_rows, places, -1)
+
+
+def place_new_items(
+    model: HybridModel,
+    wanted: Wanted,
+    by_class: Float32,
+    *,
+    cost: float,
+    seed: int,
+    report: Callable[[str], None],
+) -> FusionWeights:
+    """Return the weights with those of new items.
+
+    Args:
+        by_class: float32 (n_parts, n_classes), of known items.
+        cost: Part of the NDCG of known items that may be given up.
+    """
+    parts = tuple(model.parts)
+    folds = list(_folds(model, wanted, seed))
+    values = joined([_among_themselves(model, fold) for fold in folds]) if folds else None
+    alone = np.eye(len(parts), dtype=np.float32)
+    if values is None or not values.wanted.any():
+        report("new items: nothing to choose by, they are ranked by their content alone")
+        return FusionWeights(parts, by_class, by_class.mean(axis=1))
+    found = values.of(np.asarray(values.wanted.any(axis=1)))
+    start = alone[int(np.argmax([found.ndcg(weights).mean() for weights in alone]))]
+    new = climb(found.ndcg, start, min_gain=MIN_GAIN)
+    weights = FusionWeights(parts, by_class, new)
+    return _placed(model, folds, weights, cost=cost, report=report)
+
+
+def _folds(model: HybridModel, wanted: Wanted, seed: int) -> Iterator[_Fold]:
+    """Yield the items that are scored as new: those unseen in training, or a fifth of the others at a time."""
+    random = generator(seed, "new items")
+    n_users = max(min(MAX_USERS, MAX_SCORES // len(wanted.histories.items)), 1)
+    if len(wanted) > n_users:
+        wanted = some(wanted, np.sort(random.choice(len(wanted), n_users, replace=False)))
+    new = model.is_new(wanted.histories.items)
+    natural = int(new[wanted.own].sum()) >= MIN_EVENTS
+    rows = np.flatnonzero(new if natural else ~new)
+    rows = random.permutation(rows)[:MAX_ITEMS]
+    for part in np.array_split(rows, 1 if natural else FOLDS):
+        if len(part):
+            yield _Fold(np.sort(part), wanted)
+
+
+def _scores(model: HybridModel, fold: _Fold) -> Float32:
+    """Return z-scores of the items scored as new: float32 (n_users, n_new, n_parts)."""
+    items = fold.wanted.histories.items.rows(fold.rows)
+    return np.stack(
+        [
+            model.z_users(part, fold.wanted.profiles, fold.wanted.histories)[0] @ model.z_new_items(part, items).T
+            for part in model.parts
+        ],
+        axis=2,
+    )
+
+
+def _among_themselves(model: HybridModel, fold: _Fold) -> Candidates:
+    """Return the new items as candidates among themselves."""
+    scores = _scores(model, fold)
+    scores[_taken(fold)] = -np.inf
+    wanted = np.zeros(scores.shape[:2], bool)
+    columns = fold.column(fold.wanted.own)
+    wanted[fold.wanted.users()[columns >= 0], columns[columns >= 0]] = True
+    wanted &= scores[:, :, 0] > -np.inf
+    return Candidates(scores, wanted, model.classes(fold.wanted.histories))
+
+
+def _taken(fold: _Fold) -> Bool:
+    """Which of the new items users took before: bool (n_users, n_new)."""
+    taken = np.zeros((len(fold.wanted), len(fold.rows)), bool)
+    histories = fold.wanted.taken
+    columns = fold.column(histories.item_rows[histories.events()])
+    taken[histories.user_rows()[columns >= 0], columns[columns >= 0]] = True
+    return taken
+
+
+@dataclass(frozen=True, slots=True)
+class _Lists:
+    """What the place of new items is chosen by, for one fold.
+
+    Attributes:
+        known: float32 (n_users, CUT_OFF): scores of the first known items.
+        new: float32 (n_users, n_new): of the new ones, without gain and offset; -inf: not ranked.
+        scale: float32 (n_users,): of the offset.
+        known_wanted: users, scores and places among the known items of known items to find.
+        new_wanted: users and columns of new items to find.
+    """
+
+    known: Float32
+    new: Float32
+    scale: Float32
+    known_wanted: tuple[Int64, Float32, Int64]
+    new_wanted: tuple[Int64, Int64]
+
+    def found(self, gain: float, offset: float) -> tuple[float, float]:
+        """Return the summed discounted gain of known items to find and of new ones."""
+        new = gain * self.new + (offset * self.scale)[:, None]
+        users, scores, places = self.known_wanted
+        known_ranks = places + np.count_nonzero(new[users] > scores[:, None], axis=1)
+        users, columns = self.new_wanted
+        own = new[users, columns][:, None]
+        new_ranks = np.count_nonzero(self.known[users] >= own, axis=1) + np.count_nonzero(new[users] > own, axis=1)
+        return _discounted(known_ranks), _discounted(new_ranks)
+
+    @property
+    def undisturbed(self) -> float:
+        """Summed discounted gain of known items to find where no new ones are shown."""
+        return _discounted(self.known_wanted[2])
+
+
+def _discounted(places: Int64) -> float:
+    """Sum discounted gains of places, 0 the first."""
+    return float((1.0 / np.log2(places[places < CUT_OFF] + 2.0)).sum())
+
+
+def _placed(
+    model: HybridModel, folds: list[_Fold], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
+) -> FusionWeights:
+    """Choose gain and offset: as much as is found of new items within the cost for known ones."""
+    known = _known_scores(model, folds[0].wanted, weights)
+    lists = [_lists(model, fold, weights, known) for fold in folds]
+    undisturbed = sum(one.undisturbed for one in lists)
+    if not undisturbed:  # no known items to find, and nothing to measure a cost by
+        return weights
+    best, kept = (-1.0, -1.0), (1.0, OFFSETS[0])
+    for gain, offset in product(GAINS, OFFSETS):
+        pairs = [one.found(gain, offset) for one in lists]
+        of_known, of_new = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
+        if of_known >= (1.0 - cost) * undisturbed and (of_new, of_known) > best:
+            best, kept = (of_new, of_known), (gain, offset)
+    gain, offset = kept
+    n_new = sum(len(one.new_wanted[0]) for one in lists)
+    report(
+        f"new items: gain {gain:g}, offset {offset:g}; NDCG@100 {best[0] / max(n_new, 1):.4f} of {n_new:,} "
+        f"interactions with new items, {1.0 - best[1] / undisturbed:.1%} lost on known ones"
+    )
+    return replace(weights, new=weights.new * np.float32(gain), offset=offset)
+
+
+def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) -> Float32:
+    """Return the fused scores of known items, -inf for what is not ranked: float32 (n_users, n_items)."""
+    items = wanted.histories.items
+    of_users = weights.of_users(model.classes(wanted.histories))
+    scores = np.zeros((len(wanted), len(items)), np.float32)
+    for number, part in enumerate(model.parts):
+        if weights.known[number]:
+            users = model.z_users(part, wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
+            scores += users @ model.z_items(part, items).T
+    scores[:, model.is_new(items)] = -np.inf
+    scores[wanted.taken.user_rows(), wanted.taken.item_rows[wanted.taken.events()]] = -np.inf
+    return scores
+
+
+def _lists(model: HybridModel, fold: _Fold, weights: FusionWeights, known: Float32) -> _Lists:
+    """Score the new items of a fold for all users, and put the known ones (n_users, n_items) in order."""
+    wanted = fold.wanted
+    classes = model.classes(wanted.histories)
+    new = np.einsum("unp,up,p->un", _scores(model, fold), weights.of_users(classes), weights.new, optimize=True)
+    new[_taken(fold)] = -np.inf
+    known = known.copy()
+    known[:, fold.rows] = -np.inf
+    users, own = wanted.users(), wanted.own
+    columns = fold.column(own)
+    scores = known[users, own]
+    there = scores > -np.inf
+    users_known, scores = users[there], scores[there]
+    places = np.array(
+        [np.count_nonzero(known[user] > score) for user, score in zip(users_known, scores, strict=True)], dtype=np.int64
+    )
+    depth = min(CUT_OFF, known.shape[1])
+    return _Lists(
+        known=-np.partition(-known, depth - 1, axis=1)[:, :depth],
+        new=new,
+        scale=weights.totals[classes],
+        known_wanted=(users_known, scores, places),
+        new_wanted=(users[columns >= 0], columns[columns >= 0]),
+    )
