@@ -11,8 +11,8 @@ from scipy import sparse
 
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.ease.gram import CoOccurrence, Neighbours
-from recpipe.models.ease.model import EaseModel, EaseSettings
-from recpipe.models.ease.search import Problem, climb
+from recpipe.models.ease.model import NEGLIGIBLE, EaseModel, EaseSettings, counted
+from recpipe.models.ease.search import Problem, Strengths, climb
 from recpipe.models.ease.weights import ExactScores, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.models.item_content import ItemContent
@@ -169,6 +169,26 @@ def test_windows_count_each_pair_of_neighbours() -> None:
     assert extra == pytest.approx(expected)
 
 
+def test_neighbours_are_the_co_occurrences_multiplied_out() -> None:
+    data, _ = world()
+    taken = CoOccurrence.of(gather_examples(data, "implicit", positive_from=None), window=3)
+    everything = taken.inside(np.arange(len(taken.seen)), window_weight=0.5)
+    inside, others = np.arange(0, 12), np.arange(12, len(taken.seen))
+    neighbours = taken.outside(inside, others, window_weight=0.5)
+    found = neighbours.widened(2).of(np.eye(len(inside), dtype=np.float32))
+    assert found[:, :-2] == pytest.approx(everything[np.ix_(inside, others)], abs=1e-5)
+    assert np.all(found[:, -2:] == 0.0)
+    assert neighbours.of(np.eye(len(inside), dtype=np.float32)[:0]).shape == (0, len(others))
+
+
+def test_histories_end_where_their_weights_are_negligible() -> None:
+    for decay in (0.5, 0.7, 0.98):
+        n = counted(10_000, decay=decay)
+        assert decay**n <= NEGLIGIBLE < decay ** (n - 1)
+        assert counted(3, decay=decay) == 3
+    assert counted(500, decay=1.0) == 500
+
+
 def exact_world(content_weight: float) -> ExactScores:
     rng = np.random.default_rng(3)
     taken = (rng.random((80, 20)) < 0.2).astype(np.float32)
@@ -192,6 +212,27 @@ def test_climbing_stops_at_the_first_peak_on_either_side() -> None:
     assert climb(grid, 3.0, heights.__getitem__) == (5.0, 2.0)
     assert climb(grid, 4.0, heights.__getitem__) == (9.0, 5.0)
     assert climb((7.0,), 7.0, lambda value: value) == (7.0, 7.0)
+
+
+def test_the_solution_kept_is_that_of_the_strengths_chosen() -> None:
+    data, _ = world()
+    settings = EaseSettings()
+    problem = Problem(data, settings, n_items=N_ITEMS)
+    measured: list[float] = []
+
+    def measure(scorer: object) -> float:  # any measure: the fifth time is the best
+        measured.append(0.0)
+        return 1.0 if len(measured) == 5 else 1.0 / (1.0 + abs(len(measured) - 5))
+
+    best = Strengths(settings, problem, measure)
+    for name in ("window_weight", "content_weight", "l2", "content_weight"):
+        best.improve(name)
+    values = best.values
+    expected = problem.solve(
+        l2=values["l2"], window_weight=values["window_weight"], content_weight=values["content_weight"]
+    )
+    assert best.solution().inverse == pytest.approx(expected.inverse, abs=1e-6)
+    assert best.solution().content_weight == values["content_weight"]
 
 
 def test_strengths_are_chosen_on_held_out_interactions() -> None:

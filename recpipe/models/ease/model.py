@@ -63,7 +63,7 @@ DEFAULTS: Mapping[str, JsonValue] = {
 """What auto takes where nothing is held out, and where the search begins."""
 
 NEGLIGIBLE = 1e-4
-"""Weight in a history, of the newest's, below which an item is left out: a third of the time of scoring is saved."""
+"""Weight in a history, of the newest's, below which an item is left out: it costs as much as any."""
 
 
 class EaseSettings(ModelSettings):

@@ -165,8 +165,10 @@ def search(
 ) -> Mapping[str, JsonValue]:
     """Choose the open settings: one after the other, each by climbing from where it stands.
 
-    A strength costs an inverse a value; so does not the decay of histories, which is chosen
-    anew after each of them. All of it, the rank too, on the `search_items` items with most users.
+    Each value of a strength costs an inverse, so one is measured with the decay of histories
+    as it stands; the decay, which costs none, is chosen anew after each strength. Windows come
+    first, as the other strengths depend on them most. All of it, the rank too, on the
+    `search_items` items with most users.
     """
     problem = Problem(data, settings, n_items=min(settings.search_items, settings.max_items))
     best = Strengths(settings, problem, measure)
