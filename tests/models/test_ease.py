@@ -12,7 +12,7 @@ from scipy import sparse
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.ease.gram import CoOccurrence, Neighbours
 from recpipe.models.ease.model import NEGLIGIBLE, EaseModel, EaseSettings, counted
-from recpipe.models.ease.search import Problem, Strengths, climb
+from recpipe.models.ease.search import Problem, Strengths, climb, search
 from recpipe.models.ease.weights import ExactScores, fold, regularised_inverse, whole
 from recpipe.models.examples import gather_examples
 from recpipe.models.item_content import ItemContent
@@ -243,3 +243,11 @@ def test_strengths_are_chosen_on_held_out_interactions() -> None:
     again = EaseModel(EaseSettings())
     fit(again, data, FitContext(seed=1, choice=report.choice))
     assert scores(again, data) == pytest.approx(scores(model, data), abs=1e-6)
+
+
+def test_the_decay_is_chosen_where_it_alone_is_open() -> None:
+    data, _ = world()
+    settings = EaseSettings(l2=10.0, window_weight=0.0, content_weight=0.0, rank=0)
+    measured = iter(range(100))  # always better than before: the climb goes to the end of the grid
+    found = search(settings, data, FitContext(seed=1), lambda scorer: float(next(measured)))
+    assert found == {"history_decay": 1.0}

@@ -172,7 +172,7 @@ def search(
     """
     problem = Problem(data, settings, n_items=min(settings.search_items, settings.max_items))
     best = Strengths(settings, problem, measure)
-    for name in ("window_weight", "content_weight", "l2", "content_weight"):
+    for name in ("window_weight", "content_weight", "l2", "content_weight", "history_decay"):
         if best.is_open(name):
             value = best.improve(name)
             described = ", ".join(f"{key} {number:g}" for key, number in best.values.items())
@@ -211,7 +211,7 @@ class Strengths:
 
     def improve(self, name: str) -> float:
         """Take the best value of a strength, then the best decay with it; return the NDCG."""
-        for turned in (name, "history_decay"):
+        for turned in dict.fromkeys((name, "history_decay")):
             if self.is_open(turned):
                 self.values[turned] = self._climbed(turned)
         return self._ndcg(self.values)
