@@ -138,14 +138,14 @@ def gather_candidates(model: HybridModel, wanted: Wanted) -> Candidates:
     """Gather the first items of each part and those to find, of items somebody took."""
     items = wanted.histories.items
     block_users = max(BLOCK_NUMBERS // max(len(items), 1), 1)
-    item_vectors = {part: model.z_items(part, items) for part in model.parts}
+    item_vectors = {name: part.items(items) for name, part in model.fused.items()}
     hidden = np.flatnonzero(model.is_new(items))
     blocks = []
     for start in range(0, len(wanted), block_users):
         block = wanted.rows(start, min(start + block_users, len(wanted)))
         scores = [
-            model.z_users(part, block.profiles, block.histories)[0] @ vectors.T
-            for part, vectors in item_vectors.items()
+            model.fused[name].users(block.profiles, block.histories)[0] @ vectors.T
+            for name, vectors in item_vectors.items()
         ]
         for part_scores in scores:
             part_scores[:, hidden] = -np.inf

@@ -106,12 +106,18 @@ def _choose(model: HybridModel, data: TrainingData, context: FitContext, fit_par
     if seen[held.item_rows].any():  # what the parts do with new items is weighed apart
         own = replace(context, held_out=keep_items(context.held_out, seen))
     reports = _fit_parts(model, data, own, fit_part)
-    model.measure_parts(data, seed=context.seed)
+    regression = model.measure_parts(data, seed=context.seed)
     candidates = _candidates(model, _known(held, seen), context.seed)
     parts = tuple(model.parts)
     by_class = search_weights(candidates, parts, report=context.report)
     weights = place_new_items(
-        model, held, by_class, cost=settings.new_item_cost, seed=context.seed, report=context.report
+        model,
+        held,
+        by_class,
+        regression=regression,
+        cost=settings.new_item_cost,
+        seed=context.seed,
+        report=context.report,
     )
     model.weigh(weights)
     own_classes = candidates.of(candidates.classes > 0) if (candidates.classes > 0).any() else candidates

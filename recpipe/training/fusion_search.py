@@ -47,7 +47,7 @@ def search_weights(candidates: Candidates, parts: Sequence[str], *, report: Call
     candidates = candidates.of(np.asarray(candidates.wanted.any(axis=1)))
     histories = candidates.of(candidates.classes > 0)
     everybody = histories if len(histories) else candidates
-    start = _best_alone(everybody.ndcg, n_parts)
+    start = best_alone(everybody.ndcg, n_parts)
     overall = climb(everybody.ndcg, start, min_gain=MIN_GAIN)
     report(_described("all", parts, overall, everybody.ndcg, start))
     columns = []
@@ -58,7 +58,7 @@ def search_weights(candidates: Candidates, parts: Sequence[str], *, report: Call
             continue
         start = _start(own.ndcg, overall, n_parts)
         columns.append(climb(own.ndcg, start, min_gain=MIN_CLASS_GAIN))
-        report(_described(name, parts, columns[-1], own.ndcg, _best_alone(own.ndcg, n_parts)))
+        report(_described(name, parts, columns[-1], own.ndcg, best_alone(own.ndcg, n_parts)))
     return np.stack(columns, axis=1)
 
 
@@ -88,7 +88,7 @@ def clearly_better(found: Float32, current: Float32, min_gain: float) -> bool:
     return bool(gains.mean() > max(min_gain * error, 1e-9))
 
 
-def _best_alone(values: Values, n_parts: int) -> Float32:
+def best_alone(values: Values, n_parts: int) -> Float32:
     """Return the weights of the best part alone; of equal ones the first."""
     alone = np.eye(n_parts, dtype=np.float32)
     best: Float32 = alone[int(np.argmax([values(weights).mean() for weights in alone]))]
@@ -97,7 +97,7 @@ def _best_alone(values: Values, n_parts: int) -> Float32:
 
 def _start(values: Values, overall: Float32, n_parts: int) -> Float32:
     """Return what everybody has, or the best part alone where that is better."""
-    alone = _best_alone(values, n_parts)
+    alone = best_alone(values, n_parts)
     return alone if values(alone).mean() > values(overall).mean() else overall
 
 

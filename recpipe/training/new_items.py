@@ -17,11 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from recpipe.models.hybrid.fusion import FusionWeights
+from recpipe.models.hybrid.alike import Regression
+from recpipe.models.hybrid.fusion import NEW_NAMES, SMALLEST_SPREAD, FusionWeights
 from recpipe.models.hybrid.model import HybridModel
+from recpipe.models.hybrid.part import ALIKE
 from recpipe.seeding import generator
 from recpipe.training.candidates import CUT_OFF, Candidates, Wanted, joined, some
-from recpipe.training.fusion_search import MIN_GAIN, climb
+from recpipe.training.fusion_search import MIN_GAIN, best_alone, climb
 
 if TYPE_CHECKING:
     from recpipe.models.tables import Bool, Float32, Int32, Int64
@@ -37,7 +39,7 @@ MAX_SCORES = 20_000_000
 """Most users, and most scores of users and items, that new items are placed by."""
 
 FOLDS = 5
-GAINS = (0.5, 1.0, 1.5, 2.0)
+GAINS = (0.25, 0.5, 1.0, 2.0)
 OFFSETS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
 
 
@@ -65,6 +67,7 @@ def place_new_items(
     wanted: Wanted,
     by_class: Float32,
     *,
+    regression: Regression,
     cost: float,
     seed: int,
     report: Callable[[str], None],
@@ -73,20 +76,31 @@ def place_new_items(
 
     Args:
         by_class: float32 (n_parts, n_classes), of known items.
+        regression: Of the model's items that others are likened to.
         cost: Part of the NDCG of known items that may be given up.
     """
-    parts = tuple(model.parts)
-    folds = list(_folds(model, wanted, seed))
-    values = joined([_among_themselves(model, fold) for fold in folds]) if folds else None
-    alone = np.eye(len(parts), dtype=np.float32)
-    if values is None or not values.wanted.any():
-        report("new items: nothing to choose by, they are ranked by their content alone")
-        return FusionWeights(parts, by_class, by_class.mean(axis=1))
-    found = values.of(np.asarray(values.wanted.any(axis=1)))
-    start = alone[int(np.argmax([found.ndcg(weights).mean() for weights in alone]))]
-    new = climb(found.ndcg, start, min_gain=MIN_GAIN)
-    weights = FusionWeights(parts, by_class, new)
-    return _placed(model, folds, weights, cost=cost, report=report)
+    n_parts = len(by_class)
+    weights = FusionWeights(tuple(model.parts), by_class, np.zeros((n_parts, len(NEW_NAMES)), np.float32))
+    users = [_scored(model, fold, weights, regression) for fold in _folds(model, wanted, seed)]
+    among = joined([fold.among_themselves() for fold in users]) if users else None
+    if among is None or not among.wanted.any():
+        report("new items: nothing to choose by, those that read alike decide")
+        new = weights.new.copy()
+        new[:, ALIKE] = 1.0
+        return replace(weights, new=new)
+    among = among.of(np.asarray(among.wanted.any(axis=1)))
+    spreads = _spreads(among)
+    even = replace(among, scores=among.scores / spreads)
+    found = climb(even.ndcg, best_alone(even.ndcg, len(spreads)), min_gain=MIN_GAIN)
+    found /= np.linalg.norm(found) * spreads  # of about the spread of a part's scores of known items
+    weights = replace(weights, new=found.reshape(weights.new.shape))
+    return _placed(model, users, weights, cost=cost, report=report)
+
+
+def _spreads(among: Candidates) -> Float32:
+    """Return the standard deviations of the scores by each way: float32 (n_ways,), 1 where all are equal."""
+    spreads = among.scores[among.scores[:, :, 0] > -np.inf].std(axis=0)
+    return np.asarray(np.where(spreads > SMALLEST_SPREAD, spreads, 1.0), np.float32)
 
 
 def _folds(model: HybridModel, wanted: Wanted, seed: int) -> Iterator[_Fold]:
@@ -104,27 +118,41 @@ def _folds(model: HybridModel, wanted: Wanted, seed: int) -> Iterator[_Fold]:
             yield _Fold(np.sort(part), wanted)
 
 
-def _scores(model: HybridModel, fold: _Fold) -> Float32:
-    """Return z-scores of the items scored as new: float32 (n_users, n_new, n_parts)."""
-    items = fold.wanted.histories.items.rows(fold.rows)
-    return np.stack(
-        [
-            model.z_users(part, fold.wanted.profiles, fold.wanted.histories)[0] @ model.z_new_items(part, items).T
-            for part in model.parts
-        ],
-        axis=2,
-    )
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """New items of a fold, scored for its users.
+
+    Attributes:
+        scores: float32 (n_users, n_new, n_ways): by each way of each part, with the user's weight of the part.
+        taken: bool (n_users, n_new): the user took it before, so that it is not ranked.
+        classes: int64 (n_users,).
+    """
+
+    fold: _Fold
+    scores: Float32
+    taken: Bool
+    classes: Int64
+
+    def among_themselves(self) -> Candidates:
+        """Return the new items as candidates among themselves."""
+        wanted = np.zeros(self.scores.shape[:2], bool)
+        columns = self.fold.column(self.fold.wanted.own)
+        wanted[self.fold.wanted.users()[columns >= 0], columns[columns >= 0]] = True
+        scores = self.scores.copy()
+        scores[self.taken] = -np.inf
+        return Candidates(scores, wanted & ~self.taken, self.classes)
 
 
-def _among_themselves(model: HybridModel, fold: _Fold) -> Candidates:
-    """Return the new items as candidates among themselves."""
-    scores = _scores(model, fold)
-    scores[_taken(fold)] = -np.inf
-    wanted = np.zeros(scores.shape[:2], bool)
-    columns = fold.column(fold.wanted.own)
-    wanted[fold.wanted.users()[columns >= 0], columns[columns >= 0]] = True
-    wanted &= scores[:, :, 0] > -np.inf
-    return Candidates(scores, wanted, model.classes(fold.wanted.histories))
+def _scored(model: HybridModel, fold: _Fold, weights: FusionWeights, regression: Regression) -> _Scored:
+    wanted = fold.wanted
+    items = wanted.histories.items.rows(fold.rows)
+    classes = model.classes(wanted.histories)
+    of_users = weights.of_users(classes)
+    ways = []
+    for number, part in enumerate(model.fused.values()):
+        users = part.users(wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
+        ways += [users @ vectors.T for vectors in part.as_if_new(items, model.alike, regression)]
+    return _Scored(fold, np.stack(ways, axis=2).astype(np.float32), _taken(fold), classes)
 
 
 def _taken(fold: _Fold) -> Bool:
@@ -176,11 +204,11 @@ def _discounted(places: Int64) -> float:
 
 
 def _placed(
-    model: HybridModel, folds: list[_Fold], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
+    model: HybridModel, users: list[_Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
 ) -> FusionWeights:
     """Choose gain and offset: as much as is found of new items within the cost for known ones."""
-    known = _known_scores(model, folds[0].wanted, weights)
-    lists = [_lists(model, fold, weights, known) for fold in folds]
+    known = _known_scores(model, users[0].fold.wanted, weights)
+    lists = [_lists(scored, weights, known) for scored in users]
     undisturbed = sum(one.undisturbed for one in lists)
     if not undisturbed:  # no known items to find, and nothing to measure a cost by
         return weights
@@ -204,24 +232,22 @@ def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) ->
     items = wanted.histories.items
     of_users = weights.of_users(model.classes(wanted.histories))
     scores = np.zeros((len(wanted), len(items)), np.float32)
-    for number, part in enumerate(model.parts):
+    for number, part in enumerate(model.fused.values()):
         if weights.known[number]:
-            users = model.z_users(part, wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
-            scores += users @ model.z_items(part, items).T
+            users = part.users(wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
+            scores += users @ part.items(items).T
     scores[:, model.is_new(items)] = -np.inf
     scores[wanted.taken.user_rows(), wanted.taken.item_rows[wanted.taken.events()]] = -np.inf
     return scores
 
 
-def _lists(model: HybridModel, fold: _Fold, weights: FusionWeights, known: Float32) -> _Lists:
-    """Score the new items of a fold for all users, and put the known ones (n_users, n_items) in order."""
-    wanted = fold.wanted
-    classes = model.classes(wanted.histories)
-    new = np.einsum("unp,up,p->un", _scores(model, fold), weights.of_users(classes), weights.new, optimize=True)
-    new[_taken(fold)] = -np.inf
+def _lists(scored: _Scored, weights: FusionWeights, known: Float32) -> _Lists:
+    """Put the new items of a fold beside the known ones, whose scores are (n_users, n_items)."""
+    fold = scored.fold
+    new = scored.scores @ weights.new.reshape(-1)
     known = known.copy()
     known[:, fold.rows] = -np.inf
-    users, own = wanted.users(), wanted.own
+    users, own = fold.wanted.users(), fold.wanted.own
     columns = fold.column(own)
     scores = known[users, own]
     there = scores > -np.inf
@@ -232,8 +258,8 @@ def _lists(model: HybridModel, fold: _Fold, weights: FusionWeights, known: Float
     depth = min(CUT_OFF, known.shape[1])
     return _Lists(
         known=-np.partition(-known, depth - 1, axis=1)[:, :depth],
-        new=new,
-        scale=weights.totals[classes],
+        new=np.where(scored.taken, np.float32(-np.inf), new),
+        scale=weights.totals[scored.classes],
         known_wanted=(users_known, scores, places),
         new_wanted=(users[columns >= 0], columns[columns >= 0]),
     )

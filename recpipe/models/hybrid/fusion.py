@@ -1,13 +1,14 @@
 """Scores of several models made comparable and added up, as one dot product.
 
     s_ui = Σ_m w_mc (u_m · (v_mi - v̄_m)) / σ_mu          items somebody took
-    s_ui = Σ_m w_mc κ_m (u_m · (v_mi - v̄'_m)) / σ_mu + W_c o      items nobody took
+    s_ui = Σ_m w_mc (u_m · v'_mi) / σ_mu + W_c o      items nobody took
 
 u_m and v_mi are the vectors of part m, σ_mu the standard deviation of the user's scores by that
 part over the items somebody took (a z-score: parts differ in scale, and with the user), c the
-class of the user's history length, W_c the sum of its weights. For items nobody took the parts
-have weights κ_m and centres v̄'_m of their own and an offset o, since their scores spread less and
-lie lower: without these they would never be shown.
+class of the user's history length, W_c the sum of its weights. Items nobody took have vectors
+v'_mi = κ_m own + κ'_m alike, both centred: the one the model itself makes of their content, and
+the one of items that read alike (`alike`). κ, κ' and the offset o are needed since such scores
+spread less and lie lower: without them new items would never be shown.
 
 σ needs no scores. With C the covariance of a part's item vectors, σ² = uᵀ C u; where C is too
 large it is kept as its first eigenvectors and the diagonal of what they leave:
@@ -18,7 +19,7 @@ large it is kept as its first eigenvectors and the diagonal of what they leave:
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -35,6 +36,11 @@ CLASS_NAMES = (
     *(f"{low}-{high - 1}" if high - low > 1 else f"{low}" for low, high in pairwise(CLASS_STARTS)),
     f"{CLASS_STARTS[-1]}+",
 )
+
+NEW_NAMES = ("new", "new_alike")
+"""Names of κ and κ' among the chosen hyper-parameters."""
+
+OFFSET_KEY = "weight.new_offset"
 
 FACTOR_WIDTH = 128
 EXACT_WIDTH = 512
@@ -54,18 +60,16 @@ class Spread:
 
     Attributes:
         centre: float32 (k,): mean of the vectors of items somebody took.
-        new_centre: float32 (k,): mean of the vectors they would have had nobody taken them.
         factor: float32 (k, width): F.
         diagonal: float32 (k,): d.
     """
 
     centre: Float32
-    new_centre: Float32
     factor: Float32
     diagonal: Float32
 
     @classmethod
-    def of(cls, vectors: Float32, new_centre: Float32, *, seed: int) -> Spread:
+    def of(cls, vectors: Float32, *, seed: int) -> Spread:
         """Measure the vectors of the items somebody took, (n_items, k)."""
         centre = vectors.mean(axis=0, dtype=np.float64).astype(np.float32)
         shifted = (vectors - centre) / np.float32(max(len(vectors), 1) ** 0.5)
@@ -73,13 +77,13 @@ class Spread:
         if width <= EXACT_WIDTH:
             values, directions = np.linalg.eigh(shifted.T @ shifted)
             factor = (directions * np.sqrt(np.maximum(values, 0.0))).astype(np.float32)
-            return cls(centre, new_centre, factor, np.zeros(width, np.float32))
+            return cls(centre, factor, np.zeros(width, np.float32))
         from sklearn.utils.extmath import randomized_svd
 
         _, singular, right = randomized_svd(shifted, FACTOR_WIDTH, n_iter=1, random_state=seed)
         factor = np.ascontiguousarray((right.T * singular).astype(np.float32))
         left = np.einsum("nk,nk->k", shifted, shifted) - np.einsum("kf,kf->k", factor, factor)
-        return cls(centre, new_centre, factor, np.maximum(left, 0.0).astype(np.float32))
+        return cls(centre, factor, np.maximum(left, 0.0).astype(np.float32))
 
     def inverse(self, users: Float32) -> Float32:
         """Return 1 / σ of users (n_users, k): float32 (n_users,), 0 where all items score the same."""
@@ -90,14 +94,14 @@ class Spread:
         ).astype(np.float32)
         return inverse
 
-    def arrays(self, part: str) -> dict[str, np.ndarray]:
-        """Arrays for `ModelState.weights`."""
-        return {f"{part}.{name}": getattr(self, name) for name in self.__dataclass_fields__}
+    def arrays(self) -> dict[str, np.ndarray]:
+        """The fields by name."""
+        return {field.name: getattr(self, field.name) for field in fields(self)}
 
     @classmethod
-    def from_arrays(cls, arrays: Mapping[str, np.ndarray], part: str) -> Spread:
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Spread:
         """Read back what `arrays` gave. KeyError when something is missing."""
-        return cls(*(arrays[f"{part}.{name}"].astype(np.float32) for name in cls.__dataclass_fields__))
+        return cls(*(arrays[field.name] for field in fields(cls)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +111,7 @@ class FusionWeights:
     Attributes:
         parts: names of the parts.
         by_class: float32 (n_parts, n_classes): w.
-        new: float32 (n_parts,): κ, for items nobody took.
+        new: float32 (n_parts, 2): κ and κ', for items nobody took.
         offset: o, in standard deviations.
     """
 
@@ -119,8 +123,8 @@ class FusionWeights:
     @classmethod
     def alone(cls, parts: Sequence[str], part: str) -> FusionWeights:
         """One part and nothing else."""
-        own = np.array([name == part for name in parts], np.float32)
-        return cls(tuple(parts), np.repeat(own[:, None], len(CLASS_NAMES), axis=1), own)
+        own = np.array([[name == part] for name in parts], np.float32)
+        return cls(tuple(parts), np.repeat(own, len(CLASS_NAMES), axis=1), own * np.array([[1.0, 0.0]], np.float32))
 
     @property
     def totals(self) -> Float32:
@@ -135,7 +139,8 @@ class FusionWeights:
     @property
     def used(self) -> tuple[str, ...]:
         """The parts that count for anything."""
-        return tuple(part for part, *counts in zip(self.parts, self.known, self.new, strict=True) if any(counts))
+        counts = (self.known > 0) | self.new.any(axis=1)
+        return tuple(part for part, counted in zip(self.parts, counts, strict=True) if counted)
 
     def of_users(self, classes: Int64) -> Float32:
         """Return the user's weight of each part, float32 (n_users, n_parts).
@@ -153,18 +158,22 @@ class FusionWeights:
             for part, row in zip(self.parts, self.by_class, strict=True)
             for name, weight in zip(CLASS_NAMES, row, strict=True)
         }
-        values |= {f"weight.{part}.new": round(float(new), 6) for part, new in zip(self.parts, self.new, strict=True)}
-        return values | {"weight.offset.new": round(self.offset, 6)}
+        values |= {
+            f"weight.{part}.{name}": round(float(weight), 6)
+            for part, row in zip(self.parts, self.new, strict=True)
+            for name, weight in zip(NEW_NAMES, row, strict=True)
+        }
+        return values | {OFFSET_KEY: round(self.offset, 6)}
 
     @classmethod
     def from_choice(cls, parts: Sequence[str], choice: Mapping[str, JsonValue]) -> FusionWeights | None:
         """Read what `choice` gave; None where nothing was chosen."""
-        if "weight.offset.new" not in choice:
+        if OFFSET_KEY not in choice:
             return None
 
         def value(key: str) -> float:
             return float(choice.get(key) or 0.0)
 
         by_class = [[value(f"weight.{part}.{name}") for name in CLASS_NAMES] for part in parts]
-        new = [value(f"weight.{part}.new") for part in parts]
-        return cls(tuple(parts), np.array(by_class, np.float32), np.array(new, np.float32), value("weight.offset.new"))
+        new = [[value(f"weight.{part}.{name}") for name in NEW_NAMES] for part in parts]
+        return cls(tuple(parts), np.array(by_class, np.float32), np.array(new, np.float32), value(OFFSET_KEY))

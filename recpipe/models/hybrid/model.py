@@ -34,14 +34,16 @@ from recpipe.models.base import (
     TrainingData,
     UserVectors,
 )
-from recpipe.models.registry import find_model, load_model
+from recpipe.models.registry import find_model
 from recpipe.models.settings import ModelSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_EMBEDDINGS
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from recpipe.models.hybrid.fusion import FusionWeights, Spread
+    from recpipe.models.hybrid.alike import AlikeItems, Regression
+    from recpipe.models.hybrid.fusion import FusionWeights
+    from recpipe.models.hybrid.part import Part
     from recpipe.models.tables import Float32, Int64
     from recpipe.models.taken_matrix import KnownItems
 
@@ -100,55 +102,50 @@ class HybridModel(FactoredModel):
     def __init__(self, settings: HybridSettings) -> None:
         self.settings: HybridSettings = settings
         self.parts: dict[str, FactoredModel] = {name: _created(name, settings) for name in settings.parts}
+        self.fused: dict[str, Part] = {}
         self._weights: FusionWeights | None = None
-        self._spreads: dict[str, Spread] = {}
         self._taken: KnownItems | None = None
+        self._alike: AlikeItems | None = None
 
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
         """Refuse: `recpipe.training.fitting.fit` fits this model. TypeError."""
         raise TypeError(f"{type(self).__name__} is fitted by recpipe.training.fitting.fit")
 
-    def measure_parts(self, data: TrainingData, *, seed: int) -> None:
-        """Take the fitted parts in: which items somebody took, and how the scores of each part spread."""
+    def measure_parts(self, data: TrainingData, *, seed: int) -> Regression:
+        """Take the fitted parts in: which items somebody took, how the scores of each part spread, what is alike."""
         import numpy as np
         import pyarrow as pa
 
-        from recpipe.models.hybrid.fusion import Spread
+        from recpipe.models.hybrid.alike import AlikeItems
+        from recpipe.models.hybrid.part import Part
         from recpipe.models.popularity import ItemCounts
         from recpipe.models.taken_matrix import KnownItems
         from recpipe.seeding import derive_seed
 
-        counts = ItemCounts.of(data, self.settings.positive_from).n_users
-        taken = np.flatnonzero(counts)
-        self._taken = KnownItems(data.items.ids.take(pa.array(taken)))
-        seen = data.items.rows(taken)
-        for name, part in self.parts.items():
-            new_centre = part.new_item_vectors(seen).mean(axis=0, dtype=np.float64).astype(np.float32)
+        n_users = ItemCounts.of(data, self.settings.positive_from).n_users
+        rows = np.flatnonzero(n_users)
+        taken = data.items.rows(rows)
+        self._taken = KnownItems(data.items.ids.take(pa.array(rows)))
+        self._alike = AlikeItems.of(data.items, n_users)
+        regression = self._alike.regression()
+        for name, model in self.parts.items():
             part_seed = derive_seed(seed, "hybrid", name) % 2**32
-            self._spreads[name] = Spread.of(part.item_vectors(seen), new_centre, seed=part_seed)
+            self.fused[name] = Part.of(model, taken, self._alike, regression, seed=part_seed)
+        return regression
+
+    @property
+    def alike(self) -> AlikeItems:
+        """The items that new ones are likened to."""
+        if self._alike is None:
+            raise RuntimeError("fit or load the model first")
+        return self._alike
 
     def weigh(self, weights: FusionWeights) -> None:
         """Take the weights, and let go of the parts that have none."""
         self._weights = weights
         self.parts = {name: self.parts[name] for name in weights.used}
-
-    def z_users(self, part: str, profiles: Profiles, histories: Histories) -> tuple[Float32, UserVectors]:
-        """Return a part's user vectors over the spread of their scores, float32 (n_users, k), and as they were."""
-        made = self.parts[part].user_vectors(profiles.without_segments(), histories)
-        return made.vectors * self._spreads[part].inverse(made.vectors)[:, None], made
-
-    def z_items(self, part: str, items: Items) -> Float32:
-        """Return a part's item vectors, those of items somebody took and of the others each centred."""
-        spread = self._spreads[part]
-        vectors = self.parts[part].item_vectors(items)
-        new = self.is_new(items)
-        vectors[new] -= spread.new_centre
-        vectors[~new] -= spread.centre
-        return vectors
-
-    def z_new_items(self, part: str, items: Items) -> Float32:
-        """Return a part's item vectors as if nobody had taken them, centred."""
-        return self.parts[part].new_item_vectors(items) - self._spreads[part].new_centre
+        new = dict(zip(weights.parts, weights.new, strict=True))
+        self.fused = {name: self.fused[name].kept(new[name]) for name in weights.used}
 
     def is_new(self, items: Items) -> Any:
         """Which items nobody had taken: bool (n_items,)."""
@@ -172,8 +169,8 @@ class HybridModel(FactoredModel):
         classes = self.classes(histories)
         by_part = dict(zip(weights.parts, weights.of_users(classes).T, strict=True))
         blocks, counts, sources = [], [], []
-        for name in self.parts:
-            vectors, made = self.z_users(name, profiles, histories)
+        for name, part in self.fused.items():
+            vectors, made = part.users(profiles, histories)
             vectors *= by_part[name][:, None]
             blocks.append(vectors)
             counts.append(by_part[name] * vectors.any(axis=1))
@@ -188,31 +185,49 @@ class HybridModel(FactoredModel):
 
         weights = self._fitted()
         new = self.is_new(items)
+        rows = np.flatnonzero(new)
+        new_items = items.rows(rows)
+        kernel = self.alike.kernel(new_items)
         blocks = []
-        for name, known, kappa in zip(weights.parts, weights.known, weights.new, strict=True):
-            if name in self.parts:
-                vectors = self.z_items(name, items)
-                vectors *= np.where(new, kappa, known)[:, None]
+        for name, known, kappas in zip(weights.parts, weights.known, weights.new, strict=True):
+            if name in self.fused:
+                part = self.fused[name]
+                vectors = part.items(items) if known else np.zeros((len(items), part.width), np.float32)
+                vectors[rows] = part.new_items(new_items, kernel, kappas)
                 blocks.append(vectors)
         blocks.append(np.where(new, weights.offset, 0.0).astype(np.float32)[:, None])
         return np.concatenate(blocks, axis=1)
 
     def state(self) -> ModelState:
+        from recpipe.models.ids import rows_of
+
         weights = self._fitted()
         assert self._taken is not None
-        arrays = {key: array for name in self.parts for key, array in self._spreads[name].arrays(name).items()}
-        return ModelState(weights=arrays, values=weights.choice(), item_ids=self._taken.ids)
+        arrays = {key: array for name, part in self.fused.items() for key, array in part.arrays(name).items()}
+        return ModelState(
+            weights=arrays | self.alike.weights() | {"alike": rows_of(self.alike.ids, self._taken.ids)},
+            values=weights.choice() | self.alike.values(),
+            item_ids=self._taken.ids,
+        )
 
     def restore(self, state: ModelState) -> None:
-        from recpipe.models.hybrid.fusion import FusionWeights, Spread
+        """Take back what `state` returned; the parts are restored apart."""
+        import pyarrow as pa
+
+        from recpipe.models.hybrid.alike import AlikeItems
+        from recpipe.models.hybrid.fusion import FusionWeights
+        from recpipe.models.hybrid.part import Part
         from recpipe.models.taken_matrix import KnownItems
 
         weights = FusionWeights.from_choice(self.settings.parts, state.values)
         if state.item_ids is None or weights is None:
             raise KeyError("weights of the parts")
         self._weights = weights
-        self._spreads = {name: Spread.from_arrays(state.weights, name) for name in weights.used}
+        self.parts = {name: self.parts[name] for name in weights.used}
+        self.fused = {name: Part.from_arrays(state.weights, name, part) for name, part in self.parts.items()}
         self._taken = KnownItems(state.item_ids)
+        ids = state.item_ids.take(pa.array(state.weights["alike"]))
+        self._alike = AlikeItems.from_state(state.weights, state.values, ids)
 
     def save(self, folder: Path) -> None:
         for name, part in self.parts.items():
@@ -221,8 +236,8 @@ class HybridModel(FactoredModel):
 
     def load(self, folder: Path) -> None:
         super().load(folder)
-        loaded = {name: load_model(folder / PARTS_FOLDER / name) for name in self._fitted().used}
-        self.parts = {name: part for name, part in loaded.items() if isinstance(part, FactoredModel)}
+        for name, part in self.parts.items():
+            part.load(folder / PARTS_FOLDER / name)
 
     def _fitted(self) -> FusionWeights:
         if self._weights is None:
