@@ -22,7 +22,7 @@ from recpipe.models.hybrid.fusion import NEW_NAMES, SMALLEST_SPREAD, FusionWeigh
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.hybrid.part import ALIKE
 from recpipe.seeding import generator
-from recpipe.training.candidates import CUT_OFF, Candidates, Wanted, joined, some
+from recpipe.training.candidates import Candidates, Wanted, joined, some
 from recpipe.training.fusion_search import MIN_GAIN, best_alone, climb
 
 if TYPE_CHECKING:
@@ -39,6 +39,10 @@ MAX_SCORES = 20_000_000
 """Most users, and most scores of users and items, that new items are placed by."""
 
 FOLDS = 5
+
+CUT_OFF = 10
+"""Items of a list that count where new items are placed among known ones."""
+
 GAINS = (0.25, 0.5, 1.0, 2.0)
 OFFSETS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
 
@@ -221,7 +225,7 @@ def _placed(
     gain, offset = kept
     n_new = sum(len(one.new_wanted[0]) for one in lists)
     report(
-        f"new items: gain {gain:g}, offset {offset:g}; NDCG@100 {best[0] / max(n_new, 1):.4f} of {n_new:,} "
+        f"new items: gain {gain:g}, offset {offset:g}; NDCG@10 {best[0] / max(n_new, 1):.4f} of {n_new:,} "
         f"interactions with new items, {1.0 - best[1] / undisturbed:.1%} lost on known ones"
     )
     return replace(weights, new=weights.new * np.float32(gain), offset=offset)
