@@ -15,7 +15,7 @@ Target = Literal["rating", "implicit"]
 class ModelSettings(Settings):
     """What is common to all models; `train.model` decides which class reads the section."""
 
-    model: str = "auto"
+    model: str = "hybrid"
     """Name of the model; auto: the one that ranks held-out interactions best."""
 
     name: str | None = Field(default=None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", max_length=100)

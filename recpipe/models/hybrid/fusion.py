@@ -154,16 +154,16 @@ class FusionWeights:
     def choice(self) -> dict[str, JsonValue]:
         """Flat values for `FitReport.choice`."""
         values: dict[str, JsonValue] = {
-            f"weight.{part}.{name}": round(float(weight), 6)
+            f"weight.{part}.{name}": _plain(weight)
             for part, row in zip(self.parts, self.by_class, strict=True)
             for name, weight in zip(CLASS_NAMES, row, strict=True)
         }
         values |= {
-            f"weight.{part}.{name}": round(float(weight), 6)
+            f"weight.{part}.{name}": _plain(weight)
             for part, row in zip(self.parts, self.new, strict=True)
             for name, weight in zip(NEW_NAMES, row, strict=True)
         }
-        return values | {OFFSET_KEY: round(self.offset, 6)}
+        return values | {OFFSET_KEY: _plain(np.float32(self.offset))}
 
     @classmethod
     def from_choice(cls, parts: Sequence[str], choice: Mapping[str, JsonValue]) -> FusionWeights | None:
@@ -177,3 +177,8 @@ class FusionWeights:
         by_class = [[value(f"weight.{part}.{name}") for name in CLASS_NAMES] for part in parts]
         new = [[value(f"weight.{part}.{name}") for name in NEW_NAMES] for part in parts]
         return cls(tuple(parts), np.array(by_class, np.float32), np.array(new, np.float32), value(OFFSET_KEY))
+
+
+def _plain(weight: np.float32) -> float:
+    """Return the shortest number that is read back as this one: what is saved scores as what was chosen."""
+    return float(str(np.float32(weight)))

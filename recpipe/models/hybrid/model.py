@@ -166,25 +166,26 @@ class HybridModel(FactoredModel):
     def user_vectors(self, profiles: Profiles, histories: Histories) -> UserVectors:
         import numpy as np
 
-        weights = self._fitted()
+        weights = self.weights
         classes = self.classes(histories)
         by_part = dict(zip(weights.parts, weights.of_users(classes).T, strict=True))
+        of_known = dict(zip(weights.parts, weights.by_class[:, classes], strict=True))
         blocks, counts, sources = [], [], []
         for name, part in self.fused.items():
             vectors, made = part.users(profiles, histories)
             vectors *= by_part[name][:, None]
             blocks.append(vectors)
-            counts.append(by_part[name] * vectors.any(axis=1))
+            counts.append(of_known[name] * vectors.any(axis=1))
             sources.append(made.source)
         blocks.append(weights.totals[classes][:, None])
-        # whoever has a history is served by all parts together, the others by the one that counts most
+        # whoever has a history is served by all parts together, the others by the one that counts most for known items
         first = np.stack(sources)[np.argmax(np.stack(counts), axis=0), np.arange(len(profiles))]
         return UserVectors(np.concatenate(blocks, axis=1), np.where(classes > 0, MODEL.name, first))
 
     def item_vectors(self, items: Items) -> Float32:
         import numpy as np
 
-        weights = self._fitted()
+        weights = self.weights
         new = self.is_new(items)
         rows = np.flatnonzero(new)
         new_items = items.rows(rows)
@@ -202,7 +203,7 @@ class HybridModel(FactoredModel):
     def state(self) -> ModelState:
         from recpipe.models.ids import rows_of
 
-        weights = self._fitted()
+        weights = self.weights
         assert self._taken is not None
         arrays = {key: array for name, part in self.fused.items() for key, array in part.arrays(name).items()}
         return ModelState(
@@ -240,7 +241,9 @@ class HybridModel(FactoredModel):
         for name, part in self.parts.items():
             part.load(folder / PARTS_FOLDER / name)
 
-    def _fitted(self) -> FusionWeights:
+    @property
+    def weights(self) -> FusionWeights:
+        """What each part counts. RuntimeError before the model is fitted or loaded."""
         if self._weights is None:
             raise RuntimeError("fit or load the model first")
         return self._weights
