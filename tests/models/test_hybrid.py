@@ -154,14 +154,16 @@ def test_new_items_are_scored_by_both_ways(tastes: Tastes, new_weights: np.ndarr
 def unit_content(tastes: Tastes, items: Items) -> np.ndarray:
     """Content vectors by hand: embeddings less the catalogue's mean, length 1."""
     rows = items.embeddings.astype(np.float64) - tastes.items.embeddings.mean(axis=0, dtype=np.float64)
-    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    unit: np.ndarray = rows / np.linalg.norm(rows, axis=1, keepdims=True)
+    return unit
 
 
 def predicted(content: np.ndarray, n_users: np.ndarray, vectors: np.ndarray, wanted: np.ndarray) -> np.ndarray:
     """Kernel ridge regression, written out: λ = 1, h = 10."""
     kernel = np.maximum(content @ content.T, 0.0) ** 2
     solved = np.linalg.solve(kernel + np.diag(1.0 + 10.0 / n_users), vectors)
-    return np.maximum(wanted @ content.T, 0.0) ** 2 @ solved
+    found: np.ndarray = np.maximum(wanted @ content.T, 0.0) ** 2 @ solved
+    return found
 
 
 def test_a_part_without_history_still_counts_for_new_items_only(tastes: Tastes, fused: HybridModel) -> None:

@@ -47,7 +47,8 @@ def dense(items: Items, n_users: Int64, inside: Int64, vectors: np.ndarray, want
     kernel = np.maximum(content @ content.T, 0.0) ** 2
     ridge = np.diag(1.0 + 10.0 / n_users[inside])
     solved = np.linalg.solve(kernel[np.ix_(inside, inside)] + ridge, vectors[inside].astype(np.float64))
-    return kernel[np.ix_(wanted, inside)] @ solved
+    found: np.ndarray = kernel[np.ix_(wanted, inside)] @ solved
+    return found
 
 
 def test_coefficients_are_those_of_a_dense_kernel_ridge_regression(items: Items, n_users: Int64) -> None:
