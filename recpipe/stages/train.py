@@ -183,7 +183,7 @@ STAGE = Stage(
     "interactions choose what is left to them (epochs, strengths); in production the model is fitted to everything "
     "with what they chose.",
     example="recpipe train -c config.yaml --set train.model=popularity",
-    version=1,
+    version=2,
     settings=TrainStageSettings,
     reads=(
         Input(USERS),
