@@ -6,7 +6,6 @@ import statistics
 from unittest.mock import patch
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from scipy.stats import rankdata
@@ -144,25 +143,25 @@ def test_a_mix_that_is_better_is_found() -> None:
 
 
 def test_few_users_move_nothing_and_the_same_gains_of_many_do() -> None:
-    """Two users gain by the second part what one loses, and a bit more: that may well be chance."""
+    """The second part draws what one user wants from rank 2 to 1, and what two others want to rank 3: chance?"""
     wanted = np.zeros((3, 4), bool)
     wanted[:, 0] = True
     first, second = np.zeros((3, 4), np.float32), np.zeros((3, 4), np.float32)
-    first[:, 0], first[:, 1] = 1.0, 2.0  # the first part finds it at rank 2
-    second[0, 0] = 4.0  # the second draws one to rank 1, and the others down, one to rank 3
-    second[1, 2] = 4.0
-    scores = np.stack([first, second], axis=2)
-    few = Candidates(scores, wanted, np.full(3, 4, np.int64))
+    first[:, :2] = 1.0, 2.0
+    second[0, 0] = 4.0
+    second[1:, 0], second[1:, 2] = -0.5, 4.0
+    few = Candidates(np.stack([first, second], axis=2), wanted, np.full(3, 4, np.int64))
     many = Candidates(*(np.concatenate([getattr(few, name)] * 60) for name in ("scores", "wanted", "classes")))
-    both = np.ones(2, np.float32)
-    assert few.ndcg(both).mean() > few.ndcg(np.array([1, 0], np.float32)).mean()
+    alone, both = np.array([1.0, 0.0], np.float32), np.ones(2, np.float32)
+    assert few.ndcg(both).mean() > few.ndcg(alone).mean() + 0.03
     np.testing.assert_array_equal(search_weights(few, PARTS[:2], report=silent), np.repeat([[1], [0]], 5, axis=1))
     assert search_weights(many, PARTS[:2], report=silent)[1].all()
 
 
 def test_a_single_user_moves_nothing() -> None:
-    candidates = random_candidates(3, n_users=1, width=30, n_parts=3, levels=1000)
-    start = best_alone(candidates.ndcg, 3)
+    candidates = noisy(1, (1.0, 1.0), seed=14, number=4)
+    start = best_alone(candidates.ndcg, 2)
+    assert candidates.ndcg(np.ones(2, np.float32))[0] > candidates.ndcg(start)[0] + 0.05
     np.testing.assert_array_equal(climb(candidates.ndcg, start, min_gain=0.5), start)
 
 
@@ -194,7 +193,7 @@ def test_of_equal_parts_the_first_is_kept() -> None:
     )
 
 
-def test_nothing_to_find_leaves_the_first_part(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nothing_to_find_leaves_the_first_part() -> None:
     one = noisy(80, (1.0, 1.0, 1.0), seed=1, number=4)
     lines: list[str] = []
     weights = search_weights(Candidates(one.scores, ~one.wanted & False, one.classes), PARTS, report=lines.append)
