@@ -82,9 +82,11 @@ def climb(values: Values, start: Float32, *, min_gain: float) -> Float32:
 
 
 def clearly_better(found: Float32, current: Float32, min_gain: float) -> bool:
-    """Return whether the mean gain is more than so many of its standard errors."""
+    """Return whether the mean gain is more than so many of its standard errors; a single user's never is."""
     gains = found - current
-    error = gains.std(ddof=1) / len(gains) ** 0.5 if len(gains) > 1 else 0.0
+    if len(gains) < 2:
+        return False
+    error = gains.std(ddof=1) / len(gains) ** 0.5
     return bool(gains.mean() > max(min_gain * error, 1e-9))
 
 
