@@ -118,7 +118,7 @@ class ContentModel(FactoredModel):
         placed = self._placed(items)
         if placed.any():
             vectors[placed, :dim] = self._directions(items.embeddings[placed], item_mean)[0]
-        share = popularity / max(float(popularity.max(initial=0.0)), 1.0)
+        share = popularity / max(counts.highest, 1.0)
         vectors[:, dim] = np.where(placed, 0.0, -2.0 + share / 2.0)
         vectors[:, dim + 1] = popularity
         return vectors

@@ -75,6 +75,13 @@ class ItemCounts:
         scores: Float32 = np.log1p(counts[rows_of(items.ids, self.item_ids)]).astype(np.float32)
         return scores
 
+    @property
+    def highest(self) -> float:
+        """The highest score of any item, of whatever catalogue the items asked for are; 0 without any."""
+        import numpy as np
+
+        return float(np.log1p(self.n_users.max(initial=0)).astype(np.float32))
+
 
 class PopularityModel(FactoredModel):
     """The user vector is [1], the item vector the item's score."""

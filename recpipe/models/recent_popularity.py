@@ -82,7 +82,7 @@ class RecentPopularityModel(FactoredModel):
         recent, ever = self._fitted()
         older = ever.scores(items)
         # one recent user scores log 2: whatever happened before stays below half of that
-        below = older / max(float(older.max(initial=0.0)), 1.0) * np.float32(0.3)
+        below = older / max(ever.highest, 1.0) * np.float32(0.3)
         return (recent.scores(items) + below)[:, None]
 
     def state(self) -> ModelState:

@@ -1,8 +1,8 @@
 """Weights of the parts of a hybrid, chosen by NDCG itself on held-out interactions.
 
-By coordinates, from the best part outward: a step is taken when it gains more than part of the
-standard error of the gain over users, so that few users move the weights little. The result is
-never below the best part on the users it was chosen on.
+By coordinates, from the best part outward and from all alike: a step is taken when it gains more
+than part of the standard error of the gain over users, so that few users move the weights
+little. The result is never below the best part on the users it was chosen on.
 
 Weights for all histories come first; each class of history lengths then starts from those, or
 from one part alone where that is clearly better there. Fitting weights by likelihood instead
@@ -47,9 +47,11 @@ def search_weights(candidates: Candidates, parts: Sequence[str], *, report: Call
     candidates = candidates.of(np.asarray(candidates.wanted.any(axis=1)))
     histories = candidates.of(candidates.classes > 0)
     everybody = histories if len(histories) else candidates
-    start = best_alone(everybody.ndcg, n_parts)
-    overall = climb(everybody.ndcg, start, min_gain=MIN_GAIN)
-    report(_described("all", parts, overall, everybody.ndcg, start))
+    alone = best_alone(everybody.ndcg, n_parts)
+    # from all parts alike as well: where no part is good alone, single steps from one do not lead to a good mix
+    climbed = [climb(everybody.ndcg, start, min_gain=MIN_GAIN) for start in (alone, np.ones(n_parts, np.float32))]
+    overall = max(climbed, key=lambda weights: float(everybody.ndcg(weights).mean()))
+    report(_described("all", parts, overall, everybody.ndcg, alone))
     columns = []
     for number, name in enumerate(CLASS_NAMES):
         own = candidates.of(candidates.classes == number)
