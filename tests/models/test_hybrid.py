@@ -21,9 +21,10 @@ from planted_tastes import (
     weighed,
 )
 
-from recpipe.models.base import FitContext, Histories, Items, Profiles
+from recpipe.models.base import FactoredModel, FitContext, Histories, Items, Profiles
 from recpipe.models.hybrid.fusion import CLASS_NAMES, FusionWeights, class_of
 from recpipe.models.hybrid.model import HybridModel
+from recpipe.models.registry import find_model
 from recpipe.training.fitting import fit
 from recpipe.training.validation import ndcg
 
@@ -231,3 +232,17 @@ def test_nothing_depends_on_the_blocks_users_come_in(tastes: Tastes) -> None:
         fit(model, data, FitContext(seed=3, choice=FIXED.choice()))
         models.append(scores_of(model, tastes.profiles, tastes.train))
     np.testing.assert_allclose(models[0], models[1], atol=1e-4)
+
+
+@pytest.mark.parametrize("name", QUICK_PARTS)
+def test_the_vector_of_an_item_does_not_depend_on_the_others_asked_for(tastes: Tastes, name: str) -> None:
+    """Parts are measured on some items and scored on all; tonight's catalogue may lack the most popular one."""
+    spec = find_model(name)
+    part = spec.create(spec.settings())
+    assert isinstance(part, FactoredModel)
+    fit(part, tastes.data, FitContext(seed=3))
+    counts = np.bincount(tastes.train.item_rows, minlength=len(tastes.items))
+    rows = np.flatnonzero(counts < counts.max())
+    np.testing.assert_allclose(
+        part.item_vectors(tastes.items.rows(rows)), part.item_vectors(tastes.items)[rows], atol=1e-6
+    )

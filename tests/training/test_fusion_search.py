@@ -117,15 +117,15 @@ def test_search_is_never_below_the_best_part(seed: int, sizes: list[int]) -> Non
     candidates = joined(parts)
     weights = search_weights(candidates, PARTS, report=silent)
     assert weights.shape == (3, len(CLASS_NAMES))
-    values = np.empty(len(candidates), np.float32)
+    values, alone = np.empty(len(candidates), np.float32), np.eye(3, dtype=np.float32)
     for number in range(len(CLASS_NAMES)):
         own = candidates.classes == number
         values[own] = candidates.of(own).ndcg(weights[:, number])
         if own.sum() >= MIN_USERS:
-            assert values[own].mean() >= max(candidates.of(own).ndcg(one).mean() for one in np.eye(3)) - 1e-6
+            assert values[own].mean() >= max(candidates.of(own).ndcg(one).mean() for one in alone) - 1e-6
     counted = candidates.classes > 0
     if counted.any():
-        assert values[counted].mean() >= max(candidates.ndcg(one)[counted].mean() for one in np.eye(3)) - 1e-6
+        assert values[counted].mean() >= max(candidates.ndcg(one)[counted].mean() for one in alone) - 1e-6
 
 
 def test_a_mix_that_is_better_is_found() -> None:
