@@ -49,8 +49,11 @@ def search_weights(candidates: Candidates, parts: Sequence[str], *, report: Call
     everybody = histories if len(histories) else candidates
     alone = best_alone(everybody.ndcg, n_parts)
     # from all parts alike as well: where no part is good alone, single steps from one do not lead to a good mix
-    climbed = [climb(everybody.ndcg, start, min_gain=MIN_GAIN) for start in (alone, np.ones(n_parts, np.float32))]
-    overall = max(climbed, key=lambda weights: float(everybody.ndcg(weights).mean()))
+    overall, mixed = (
+        climb(everybody.ndcg, start, min_gain=MIN_GAIN) for start in (alone, np.ones(n_parts, np.float32))
+    )
+    if clearly_better(everybody.ndcg(mixed), everybody.ndcg(overall), MIN_GAIN):
+        overall = mixed
     report(_described("all", parts, overall, everybody.ndcg, alone))
     columns = []
     for number, name in enumerate(CLASS_NAMES):

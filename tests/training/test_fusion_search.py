@@ -163,6 +163,23 @@ def test_a_single_user_moves_nothing() -> None:
     start = best_alone(candidates.ndcg, 2)
     assert candidates.ndcg(np.ones(2, np.float32))[0] > candidates.ndcg(start)[0] + 0.05
     np.testing.assert_array_equal(climb(candidates.ndcg, start, min_gain=0.5), start)
+    np.testing.assert_array_equal(search_weights(candidates, PARTS[:2], report=silent), np.repeat(start[:, None], 5, 1))
+
+
+def test_a_mix_that_no_single_step_leads_to_is_found() -> None:
+    """Only all three together put what is wanted first: two of them leave it behind one of the others."""
+    scores = np.zeros((60, 4, 3), np.float32)
+    scores[:, 0] = 1.0
+    for part in range(3):
+        scores[:, 1 + part, part] = 2.5
+    wanted = np.zeros((60, 4), bool)
+    wanted[:, 0] = True
+    candidates = Candidates(scores, wanted, np.full(60, 4, np.int64))
+    values = [candidates.ndcg(np.array(weights, np.float32)).mean() for weights in ((1, 0, 0), (1, 1, 0), (1, 1, 1))]
+    assert values[0] > values[1] and values[2] > values[0]
+    weights = search_weights(candidates, PARTS, report=silent)
+    assert (weights > 0).all()
+    assert candidates.ndcg(weights[:, 4]).mean() == 1.0
 
 
 def test_classes_with_few_users_have_the_weights_of_all() -> None:

@@ -32,7 +32,8 @@ class Placed:
 
 
 def placed(tastes: Tastes, *, cost: float = 0.1, parts: tuple[str, ...] = PARTS) -> Placed:
-    model, lines = hybrid(parts, new_item_cost=cost), []
+    lines: list[str] = []
+    model = hybrid(parts, new_item_cost=cost)
     fit(model, tastes.data, FitContext(seed=5, held_out=tastes.held_out, report=lines.append))
     scores = scores_of(model, tastes.profiles, tastes.train)
     return Placed(model, "\n".join(lines), np.where(tastes.taken, -np.inf, scores))
@@ -114,7 +115,7 @@ def test_ndcg_of_new_items_is_what_was_reported(tastes: Tastes, found: Placed) -
 
 
 def test_where_nothing_new_is_held_out_a_fifth_of_the_others_stands_in(tastes: Tastes) -> None:
-    """Each item somebody took is new once, so that every held-out interaction counts; new items surface all the same."""
+    """Each item somebody took is new once, so that every held-out interaction counts; new ones surface all the same."""
     known = without_later_new_items(tastes)
     found = placed(known)
     line = re.search(r"NDCG@10 ([\d.]+) of ([\d,]+) interactions with new items", found.log)
@@ -134,12 +135,12 @@ def test_few_new_items_held_out_are_not_relied_on(tastes: Tastes, monkeypatch: p
     assert int(line[1].replace(",", "")) == int((tastes.wanted & ~tastes.is_new).sum())
 
 
-def test_what_stands_in_is_scored_as_if_nobody_had_taken_it(tastes: Tastes, found: Placed) -> None:
+def test_what_stands_in_is_scored_as_if_nobody_had_taken_it(tastes: Tastes) -> None:
     """By refits of the regression without the item, and the own way of each part that never saw it."""
     model = hybrid(PARTS)
     context = FitContext(seed=5)
-    for part in model.parts.values():
-        fit(part, tastes.data, context)
+    for unfitted in model.parts.values():
+        fit(unfitted, tastes.data, context)
     regression = model.measure_parts(tastes.data, seed=5)
     rows = np.array([3, 11, 40])
     items = tastes.items.rows(rows)
