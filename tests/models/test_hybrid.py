@@ -187,16 +187,19 @@ def test_source_says_who_served_a_user(tastes: Tastes, fused: HybridModel) -> No
 
 
 def test_parts_see_no_segments(tastes: Tastes, fused: HybridModel) -> None:
-    """Segments come from interactions, and weights were chosen without them."""
+    """Segments come from interactions, and weights were chosen without them; content alone would take their centres."""
     count = len(tastes.profiles)
+    plain = replace(
+        tastes.profiles, embeddings=np.zeros_like(tastes.profiles.embeddings), embedded=np.zeros(count, bool)
+    )
     seen = replace(
-        tastes.profiles,
+        plain,
         segments=np.zeros(count, np.int32),
-        centres=np.ones((count, 8), np.float32),
+        centres=tastes.profiles.embeddings,
         features=np.full((count, 3), np.nan, np.float32),
     )
     np.testing.assert_array_equal(
-        fused.user_vectors(seen, tastes.train).vectors, fused.user_vectors(tastes.profiles, tastes.train).vectors
+        fused.user_vectors(seen, tastes.train).vectors, fused.user_vectors(plain, tastes.train).vectors
     )
 
 

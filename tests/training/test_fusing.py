@@ -275,7 +275,7 @@ def test_users_cut_short_stand_for_short_histories(
     candidates = searched[0][0]
     counts = np.bincount(candidates.classes, minlength=5)
     assert (counts[:3] == len(long)).all()
-    # of histories cut to nothing, what is to be found is the same, and what was taken stays out of the lists
+    # what is to be found stays the same
     assert candidates.wanted[candidates.classes == 0].sum() == candidates.wanted[: len(long)].sum()
 
 
@@ -297,5 +297,4 @@ def test_two_towers_take_the_order_from_ease(tastes: Tastes) -> None:
         assert seen.fits[1][0] == "two_tower"
         assert seen.fits[1][2].choice == {"history_order": order}
         if "two_tower" in model.parts:
-            assert report.choice["two_tower.history_order"] == order
-            assert report.history
+            assert report.choice["two_tower.history_order"] == order and report.history

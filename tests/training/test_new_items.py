@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,6 +13,7 @@ from planted_tastes import Tastes, histories_of, hybrid, planted_tastes, scores_
 from recpipe.models.base import FitContext, Items
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.training import new_items as module
+from recpipe.training.candidates import Candidates, joined
 from recpipe.training.fitting import fit
 
 PARTS = ("ease", "segment_prior", "recent_popularity", "content")
@@ -125,6 +127,30 @@ def test_where_nothing_new_is_held_out_a_fifth_of_the_others_stands_in(tastes: T
     share, own = shares_of_own_topic(found, tastes)
     assert share > 0.02
     assert own > 0.7
+
+
+def test_what_users_took_is_not_ranked_among_what_stands_in(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
+    among: list[Candidates] = []
+
+    def watched(several: Sequence[Candidates]) -> Candidates:
+        among.append(joined(several))
+        return among[-1]
+
+    monkeypatch.setattr(module, "joined", watched)
+    known = without_later_new_items(tastes)
+    placed(known)
+    ranked = np.isfinite(among[0].scores[:, :, 0])
+    assert int(ranked.sum()) == int((~known.taken & ~known.is_new).sum())
+    assert int(among[0].wanted.sum()) == int((known.wanted & ~known.taken).sum())
+
+
+def test_items_that_stand_in_are_not_known_at_the_same_time(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Were all to stand in at once, there would be no known ones to measure a cost by."""
+    monkeypatch.setattr(module, "FOLDS", 1)
+    found = placed(without_later_new_items(tastes))
+    assert "lost on known ones" not in found.log
+    assert found.model.weights.offset == 0.0
+    assert found.model.weights.new.any()
 
 
 def test_few_new_items_held_out_are_not_relied_on(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
