@@ -100,6 +100,9 @@ POSITION = Column("position", Type.INT64, "Order within the user where no time i
 TAG = Column("tag", Type.STRING, "A word a user gave an item.")
 
 EMBEDDING = Column("embedding", Type.VECTOR, "Unit-length vector from the encoder; null when nothing to embed.", nullable=True)
+BLOCK_PREFIX = "embedding_"
+"""Columns of this prefix are vectors of single blocks of an item or user (title, image, audio, ...), null where it has none."""
+
 PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the user's own text.", optional=True, nullable=True)
 HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", optional=True, nullable=True)
 
@@ -176,7 +179,7 @@ ABSOLUTE_ERROR = Column("absolute_error", Type.FLOAT64, "Sum of the absolute err
 
 USERS = Artifact(
     "users", 1, Scope.TABLE, "Users, validated. Derived from the interactions where no table is given.",
-    (USER_ID, TEXT), key=("user_id",), extra=True,
+    (USER_ID, TEXT, IMAGE, AUDIO), key=("user_id",), extra=True,
 )
 ITEMS = Artifact(
     "items", 1, Scope.TABLE, "Items, validated; at least one of title, text, image and audio.",
@@ -188,11 +191,13 @@ INTERACTIONS = Artifact(
     (USER_ID, ITEM_ID, RATING, TIMESTAMP, POSITION), key=("user_id", "item_id"), extra=True, repeats=True,
 )
 ITEM_EMBEDDINGS = Artifact(
-    "item_embeddings", 1, Scope.SHARED, "Items as vectors v.", (ITEM_ID, EMBEDDING), key=("item_id",),
+    "item_embeddings", 1, Scope.SHARED,
+    "Items as vectors v; a column embedding_BLOCK for each block encoded apart (texts, image, audio).",
+    (ITEM_ID, EMBEDDING), key=("item_id",), extra=True,
 )
 USER_EMBEDDINGS = Artifact(
     "user_embeddings", 1, Scope.VIEW, "Users as vectors z: the normalised weighted mean of the parts that exist.",
-    (USER_ID, PROFILE_EMBEDDING, HISTORY_EMBEDDING, EMBEDDING), key=("user_id",),
+    (USER_ID, PROFILE_EMBEDDING, HISTORY_EMBEDDING, EMBEDDING), key=("user_id",), extra=True,
 )
 USER_PROFILES = Artifact(
     "user_profiles", 1, Scope.VIEW, "Profiles p = [x, c, centre of c].",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, field_validator
 
 from recpipe.config import Execution, Settings
 from recpipe.schemas import TEXT, TITLE
@@ -12,6 +12,13 @@ from recpipe.schemas import TEXT, TITLE
 Pooling = Literal["mean", "cls", "pooler", "last_token"]
 Precision = Literal["float32", "float16", "bfloat16"]
 Role = Literal["query", "document"]
+
+
+BlockName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=40)]
+"""Name of a block of text columns."""
+
+MEDIA_BLOCKS = ("image", "audio")
+"""Names of the blocks that are no text."""
 
 
 class EncoderSettings(Settings):
@@ -47,8 +54,20 @@ class EncoderSettings(Settings):
     user_text: tuple[str, ...] = Field(default=(TEXT.name,), min_length=1)
     """User columns that are joined to the text to encode; empty ones are left out."""
 
+    item_blocks: dict[BlockName, Annotated[tuple[str, ...], Field(min_length=1)]] = Field(default_factory=dict)
+    """Item columns to encode apart, each to a vector column of its own beside the embedding, as in
+    {title: [title], tags: [genres], prose: [text]}: long prose in one text with a title drowns it."""
+
     batch_tokens: Annotated[PositiveInt, Execution()] = 1024
     """Tokens in a batch, padding included. Small batches stay in a CPU's cache; a GPU likes 16384 and more."""
+
+    @field_validator("item_blocks")
+    @classmethod
+    def _no_media(cls, value: dict[str, tuple[str, ...]]) -> dict[str, tuple[str, ...]]:
+        for name in MEDIA_BLOCKS:
+            if name in value:
+                raise ValueError(f"'{name}' is the name of what the {name} encoder makes")
+        return value
 
 
 class DocumentEncoderSettings(EncoderSettings):
@@ -63,6 +82,52 @@ class QueryEncoderSettings(EncoderSettings):
 
     document_prompt: Annotated[str | None, Execution()] = None
     item_text: Annotated[tuple[str, ...], Execution()] = (TITLE.name, TEXT.name)
+    item_blocks: Annotated[dict[str, tuple[str, ...]], Execution()] = Field(default_factory=dict)
+
+
+class ImageEncoderSettings(Settings):
+    """Which pretrained encoder turns pictures into vectors (columns `image` of items and users)."""
+
+    model_name: str | None = Field(default=None, min_length=1)
+    """A local folder, an installed model package or a name on the Hugging Face hub; null: pictures are not read."""
+
+    precision: Precision = "float32"
+    """Arithmetic of the encoder. float16 needs CUDA; bfloat16 needs CUDA or a CPU with bfloat16 units."""
+
+    batch_size: Annotated[PositiveInt, Execution()] = 8
+    """Pictures in a batch. Few stay in a CPU's cache; a GPU likes 64 and more."""
+
+
+class AudioEncoderSettings(Settings):
+    """Which pretrained encoder turns sounds into vectors (columns `audio` of items and users)."""
+
+    model_name: str | None = Field(default=None, min_length=1)
+    """A local folder, an installed model package or a name on the Hugging Face hub; null: sounds are not read."""
+
+    precision: Precision = "float32"
+    """Arithmetic of the encoder. float16 needs CUDA; bfloat16 needs CUDA or a CPU with bfloat16 units."""
+
+    batch_size: Annotated[PositiveInt, Execution()] = 4
+    """Windows of sound in a batch."""
+
+    window_seconds: PositiveFloat = 10.0
+    """Longest piece of a sound encoded at once; the vector of a longer one is the mean of its pieces."""
+
+
+class MediaSettings(Settings):
+    """Which files of pictures and sounds are read, and how many may fail."""
+
+    max_bad_share: float = Field(default=0.05, ge=0.0, le=1.0)
+    """A larger share of files that cannot be read fails the stage; 1 allows any share."""
+
+    max_megabytes: PositiveFloat = 50.0
+    """Largest file, in MB."""
+
+    max_megapixels: PositiveFloat = 50.0
+    """Largest picture, in million pixels: a small file can unpack to far more."""
+
+    max_seconds: PositiveFloat = 600.0
+    """Longest sound."""
 
 
 class UsersSettings(Settings):

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from recpipe.errors import DataError
@@ -20,6 +20,26 @@ if TYPE_CHECKING:
     Bool = npt.NDArray[np.bool_]
 
 
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Vectors of one side of items or users: a text field, the picture, the sound.
+
+    Attributes:
+        vectors: float32 (n, dim), finite; a row of zeros where there is none.
+        present: bool (n,).
+    """
+
+    vectors: Float32
+    present: Bool
+
+    def __len__(self) -> int:
+        return len(self.present)
+
+    def rows(self, rows: Int64 | slice) -> Block:
+        """These rows."""
+        return Block(self.vectors[rows], self.present[rows])
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Items:
     """The catalogue: every item that can be recommended or stands in a history.
@@ -33,6 +53,7 @@ class Items:
         first_seen_us: int64 (n_items,): release or first interaction, microseconds UTC, or None.
         attributes: the items table without texts and media, same rows; None when the model's spec
             does not read attributes.
+        blocks: what was encoded apart, by name (title, image, audio, ...); read with the embeddings.
     """
 
     ids: pa.StringArray
@@ -41,9 +62,11 @@ class Items:
     titles: pa.StringArray | None = None
     first_seen_us: Int64 | None = None
     attributes: pa.Table | None = None
+    blocks: Mapping[str, Block] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _same_length(self, "ids", "embeddings", "embedded", "titles", "first_seen_us", "attributes")
+        _same_length_of_blocks(self.blocks, len(self))
 
     def __len__(self) -> int:
         return len(self.ids)
@@ -66,6 +89,7 @@ class Items:
             titles=None if self.titles is None else self.titles.take(indices),
             first_seen_us=None if self.first_seen_us is None else self.first_seen_us[rows],
             attributes=None if self.attributes is None else self.attributes.take(indices),
+            blocks={name: block.rows(rows) for name, block in self.blocks.items()},
         )
 
     def renamed(self) -> Items:
@@ -89,6 +113,7 @@ class Profiles:
         centres: float32 (n_users, dim): centre of the segment; of -1, the mean of all z.
         attributes: the users table without texts and media, same rows; None when the model's spec
             does not read attributes.
+        blocks: the user's own pictures and sounds, by name; read with the embeddings.
     """
 
     user_ids: pa.StringArray
@@ -98,9 +123,11 @@ class Profiles:
     segments: Int32
     centres: Float32
     attributes: pa.Table | None = None
+    blocks: Mapping[str, Block] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         _same_length(self, "user_ids", "embeddings", "embedded", "features", "segments", "centres", "attributes")
+        _same_length_of_blocks(self.blocks, len(self))
 
     def __len__(self) -> int:
         return len(self.user_ids)
@@ -136,6 +163,7 @@ class Profiles:
             segments=self.segments[start:stop],
             centres=self.centres[start:stop],
             attributes=None if self.attributes is None else self.attributes[start:stop],
+            blocks={name: block.rows(slice(start, stop)) for name, block in self.blocks.items()},
         )
 
 
@@ -239,10 +267,25 @@ class TrainingData:
         return self.open_blocks()
 
 
+def joined_blocks(blocks: Sequence[Block]) -> Block:
+    """Put rows of the same block one after the other."""
+    import numpy as np
+
+    return Block(
+        np.concatenate([block.vectors for block in blocks]), np.concatenate([block.present for block in blocks])
+    )
+
+
 def _nothing_embedded(n_rows: int) -> tuple[Float32, Bool]:
     import numpy as np
 
     return np.empty((n_rows, 0), dtype=np.float32), np.zeros(n_rows, dtype=np.bool_)
+
+
+def _same_length_of_blocks(blocks: Mapping[str, Block], n_rows: int) -> None:
+    for name, block in blocks.items():
+        if len(block) != n_rows:
+            raise ValueError(f"block {name} has {len(block)} rows, not {n_rows}")
 
 
 def _same_length(table: object, first: str, *others: str) -> None:

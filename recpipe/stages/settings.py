@@ -11,7 +11,13 @@ from pydantic import Field, NonNegativeFloat, NonNegativeInt, PositiveInt, Seria
 
 from recpipe import config
 from recpipe.config import Execution, Settings
-from recpipe.encoders.settings import EncoderSettings, UsersSettings
+from recpipe.encoders.settings import (
+    AudioEncoderSettings,
+    EncoderSettings,
+    ImageEncoderSettings,
+    MediaSettings,
+    UsersSettings,
+)
 from recpipe.executors.settings import ExecutorSettings
 from recpipe.ingest.settings import DataSettings, SplitSettings
 from recpipe.metrics.settings import EvaluateSettings
@@ -46,7 +52,13 @@ class Config(Settings):
     data: DataSettings = DataSettings()
     """Source tables."""
     encoder: EncoderSettings = EncoderSettings()
-    """The pretrained encoder."""
+    """The pretrained encoder of texts."""
+    image_encoder: ImageEncoderSettings = ImageEncoderSettings()
+    """The pretrained encoder of pictures."""
+    audio_encoder: AudioEncoderSettings = AudioEncoderSettings()
+    """The pretrained encoder of sounds."""
+    media: MediaSettings = MediaSettings()
+    """Files of pictures and sounds."""
     users: UsersSettings = UsersSettings()
     """How users become vectors."""
     cluster: ClusterSettings = ClusterSettings()

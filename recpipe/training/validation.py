@@ -18,7 +18,7 @@ from recpipe.errors import DataError
 from recpipe.models.base import BlockScorer, FactoredModel, Model
 from recpipe.models.examples import taught
 from recpipe.models.settings import Target
-from recpipe.models.tables import Histories, Items, Profiles, TrainingData
+from recpipe.models.tables import Histories, Items, Profiles, TrainingData, joined_blocks
 from recpipe.seeding import generator
 
 if TYPE_CHECKING:
@@ -249,6 +249,7 @@ def take_profiles(profiles: Profiles, rows: Int64) -> Profiles:
         segments=profiles.segments[rows],
         centres=profiles.centres[rows],
         attributes=None if profiles.attributes is None else profiles.attributes.take(indices),
+        blocks={name: block.rows(rows) for name, block in profiles.blocks.items()},
     )
 
 
@@ -275,6 +276,7 @@ def _joined(parts: list[_Part], items: Items, target: Target) -> HeldOut:
         segments=np.concatenate([table.segments for table in tables]),
         centres=np.concatenate([table.centres for table in tables]),
         attributes=pa.concat_tables(attributes) if len(attributes) == len(tables) else None,
+        blocks={name: joined_blocks([table.blocks[name] for table in tables]) for name in tables[0].blocks},
     )
     pasts = [part.histories for part in parts]
     counts = np.concatenate([np.diff(past.offsets) for past in pasts])

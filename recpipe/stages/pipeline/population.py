@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -13,7 +13,9 @@ from numpy.typing import NDArray
 
 from recpipe.errors import DataError
 from recpipe.models.base import Histories, Items, Profiles
+from recpipe.models.tables import Block
 from recpipe.schemas import (
+    BLOCK_PREFIX,
     CENTRE,
     EMBEDDING,
     FEATURES,
@@ -79,10 +81,13 @@ class Population:
         profiles = Profiles.bare(ids)
         embeddings, embedded = profiles.embeddings, profiles.embedded
         features, segments, centres = profiles.features, profiles.segments, profiles.centres
+        blocks = profiles.blocks
         if self._embeddings is not None:
-            rows = self._rows(self._embeddings, start, stop, only, [USER_ID.name, EMBEDDING.name])
+            columns = [USER_ID.name, EMBEDDING.name, *_block_columns(self._embeddings)]
+            rows = self._rows(self._embeddings, start, stop, only, columns)
             _require_same(rows, ids, self._embeddings)
             embeddings, embedded = vector_matrix(rows.column(EMBEDDING.name))
+            blocks = _blocks(rows)
         if self._profiles is not None:
             columns = [USER_ID.name, FEATURES.name, SEGMENT.name, CENTRE.name]
             rows = self._rows(self._profiles, start, stop, only, columns)
@@ -100,6 +105,7 @@ class Population:
                 segments=segments,
                 centres=centres,
                 attributes=table if self._attributes else None,
+                blocks=blocks,
             ),
             histories,
         )
@@ -150,14 +156,26 @@ def _read_items(paths: PopulationPaths) -> Items:
     ids = column_array(table, ITEM_ID.name)
     titles = column_array(table, TITLE.name) if TITLE.name in table.column_names else None
     bare = Items.bare(ids)
-    embeddings, embedded = bare.embeddings, bare.embedded
+    embeddings, embedded, blocks = bare.embeddings, bare.embedded, bare.blocks
     if paths.item_embeddings is not None:
         reader = ArtifactReader(paths.item_embeddings, ITEM_EMBEDDINGS)
         vectors = reader.table()
         _require_same(vectors, ids, reader)
         embeddings, embedded = vector_matrix(vectors.column(EMBEDDING.name))
+        blocks = _blocks(vectors)
     attributes = table if paths.attributes else None
-    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles, attributes=attributes)
+    return Items(ids=ids, embeddings=embeddings, embedded=embedded, titles=titles, attributes=attributes, blocks=blocks)
+
+
+def _block_columns(reader: ArtifactReader) -> list[str]:
+    """Names of the vector columns of single blocks."""
+    return [name for name in reader.columns if name.startswith(BLOCK_PREFIX)]
+
+
+def _blocks(table: pa.Table) -> Mapping[str, Block]:
+    """Read the blocks of a table by name."""
+    names = [name for name in table.column_names if name.startswith(BLOCK_PREFIX)]
+    return {name.removeprefix(BLOCK_PREFIX): Block(*vector_matrix(table.column(name))) for name in names}
 
 
 def _attribute_columns(reader: ArtifactReader) -> list[str]:
