@@ -45,8 +45,9 @@ class EncoderSettings(Settings):
     precision: Precision = "float32"
     """Arithmetic of the encoder. float16 needs CUDA; bfloat16 needs CUDA or a CPU with bfloat16 units."""
 
-    on_truncate: Literal["warn", "error"] = "warn"
-    """What to do with texts longer than max_length: encode their beginning and count them, or fail."""
+    on_truncate: Literal["warn", "error", "chunk_mean"] = "warn"
+    """What to do with texts longer than max_length. warn: encode their beginning and count them; error: fail;
+    chunk_mean: encode all of it in pieces of max_length, whose mean vector, weighted by their tokens, is the text's."""
 
     item_text: tuple[str, ...] = Field(default=(TITLE.name, TEXT.name), min_length=1)
     """Item columns that are joined to the text to encode; empty ones are left out."""

@@ -1,4 +1,4 @@
-"""embed-items: every item's text as a vector v."""
+"""embed-items: every item's text as a vector v, and its blocks of text as vectors of their own."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from recpipe.config import Settings
 from recpipe.encoders.settings import DocumentEncoderSettings
-from recpipe.schemas import EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEMS
+from recpipe.schemas import BLOCK_PREFIX, EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEMS
 from recpipe.stages.base import Input, Output, Stage
 
 if TYPE_CHECKING:
@@ -27,8 +27,14 @@ class EmbedItemsSettings(Settings):
 
 @dataclass
 class _EmbedItems:
+    """Encodes a range of the items table.
+
+    Attributes:
+        texts: By vector column, the item columns whose joined text it encodes.
+    """
+
     items: Path
-    columns: list[str]
+    texts: dict[str, list[str]]
     encoder: CachedEncoder
 
     def setup(self) -> None:
@@ -43,12 +49,13 @@ class _EmbedItems:
         from recpipe.stages.pipeline.encoding import text_values
         from recpipe.store.arrow import vector_array
 
-        table = self._reader.row_range(start, stop, [ITEM_ID.name, *(c for c in self.columns if c != ITEM_ID.name)])
+        wanted = {name for columns in self.texts.values() for name in columns} - {ITEM_ID.name}
+        table = self._reader.row_range(start, stop, [ITEM_ID.name, *sorted(wanted)])
         ids = table.column(ITEM_ID.name)
-        texts = join_fields(text_values(table, self.columns))
-        vectors, present = self.encoder.vectors(texts, ids.to_pylist())
-        result = pa.table({ITEM_ID.name: ids, EMBEDDING.name: vector_array(vectors, present)})
-        return result, self.encoder.take_counts()
+        texts = {name: join_fields(text_values(table, columns)) for name, columns in self.texts.items()}
+        vectors = self.encoder.vectors_of_columns(texts, ids.to_pylist())
+        arrays = {name: vector_array(matrix, present) for name, (matrix, present) in vectors.items()}
+        return pa.table({ITEM_ID.name: ids, **arrays}), self.encoder.take_counts()
 
 
 def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
@@ -57,17 +64,22 @@ def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
     folder, found = encoding.encoder_spec(settings.encoder, "document", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
     items = context.read(ITEMS)
-    columns = encoding.text_columns(items, settings.encoder.item_text, "encoder.item_text")
+    texts = {EMBEDDING.name: encoding.text_columns(items, settings.encoder.item_text, "encoder.item_text")}
+    for name, columns in settings.encoder.item_blocks.items():
+        key = f"encoder.item_blocks.{name}"
+        texts[f"{BLOCK_PREFIX}{name}"] = encoding.text_columns(items, columns, key, every=True)
     encoder = encoding.CachedEncoder(folder, settings.encoder, "document", context.device(), context.cache, found.key)
     counts = context.map_rows(
         ITEM_EMBEDDINGS,
-        _EmbedItems(items.path, columns, encoder),
+        _EmbedItems(items.path, texts, encoder),
         n_rows=items.rows,
         shard_rows=encoding.SHARD_ROWS,
         unit="items",
         encoder=found.identity,
     )
     encoding.report_counts(counts, "items")
+    for name in settings.encoder.item_blocks:
+        encoding.report_counts(counts, f"items, {name}", column=f"{BLOCK_PREFIX}{name}")
 
 
 def _identity(settings: EmbedItemsSettings, digests: FileDigests) -> str:
@@ -80,7 +92,8 @@ STAGE = Stage(
     name="embed_items",
     summary="Encode every item's text to a vector.",
     description="Encode the text columns of every item (`encoder.item_text`) with a pretrained transformer. "
-    "Items without text get no vector and are counted; equal texts and texts of earlier nights are not encoded again.",
+    "Items without text get no vector and are counted; equal texts and texts of earlier nights are not encoded again. "
+    "Blocks of columns (`encoder.item_blocks`) are encoded apart, each to a vector column of its own.",
     example="recpipe embed-items --items items.csv --output work/item_embeddings.parquet",
     version=1,
     settings=EmbedItemsSettings,

@@ -174,3 +174,67 @@ def test_truncated_texts_are_a_warning(truncated: int, capsys: pytest.CaptureFix
     assert [line["level"] for line in lines] == ["info", "warning"][: 1 + bool(truncated)]
     assert lines[0]["message"] == "items: 1 encoded, 5 from the cache, 0 without text"
     assert lines[-1]["truncated"] == truncated
+
+
+def test_a_text_in_two_columns_is_encoded_once_and_counted_in_both(tiny_encoder: Path, tmp_path: Path) -> None:
+    encoder = cached_encoder(tiny_encoder, tmp_path)
+    columns = {"embedding": ["one", "two, three", None], "embedding_title": ["one", None, " "]}
+    vectors = encoder.vectors_of_columns(columns, list("abc"))
+    for name, texts in columns.items():
+        matrix, present = vectors[name]
+        assert matrix.tolist() == [list(spelled(text)) if text and text.strip() else [0, 0] for text in texts]
+        assert present.tolist() == [bool(text and text.strip()) for text in texts]
+    assert asked(encoder) == [(["one", "two, three", "one"], ["a", "b", "a"])]
+    assert encoder.take_counts() == {
+        "empty": 1, "cached": 0, "encoded": 2, "truncated": 1, "embedding_title_empty": 2,
+        "embedding_title_cached": 0, "embedding_title_encoded": 1, "embedding_title_truncated": 0,
+    }  # fmt: skip
+    assert encoder.vectors(["one"], ["a"])[0].tolist() == [list(spelled("one"))]  # a text is a text, in any column
+    assert len(asked(encoder)) == 1
+
+
+def test_long_texts_in_pieces_are_counted_apart(tiny_encoder: Path, tmp_path: Path) -> None:
+    for encoded, cached in ((2, 0), (0, 2)):
+        encoder = cached_encoder(tiny_encoder, tmp_path, on_truncate="chunk_mean")
+        encoder.vectors(["one", "a longer one"], ["a", "b"])
+        assert encoder.take_counts() == {"empty": 0, "cached": cached, "encoded": encoded, "chunked": 1}
+
+
+def test_every_column_of_a_block_is_needed(tmp_path: Path) -> None:
+    reader = reader_of(tmp_path, pa.table({"item_id": ["a"], "plot": ["x"], "title": ["y"]}))
+    assert encoding.text_columns(reader, ("title", "plot"), "encoder.item_blocks.all", every=True) == ["title", "plot"]
+    with pytest.raises(ConfigError, match=r"items has no column to encode: gender\n") as caught:
+        encoding.text_columns(reader, ("title", "gender"), "encoder.item_blocks.tags", every=True)
+    assert "encoder.item_blocks.tags" in str(caught.value.next_step)
+
+
+def test_blocks_become_vector_columns(world: World, run_cli, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    table = pa.table({
+        "item_id": ["a", "b", "c"], "title": ["love", "war", "war"], "text": ["a robot story", None, None],
+        "genres": ["comedy", " ", "war"],
+    })  # fmt: skip
+    pq.write_table(table, "items.parquet")
+    blocks = ("--set", "encoder.item_blocks={title: [title], all: [genres, text]}")
+    run_cli("embed-items", "-c", world.config, "--items", "items.parquet", "--output", "with.parquet", *blocks)
+    run_cli("embed-items", "-c", world.config, "--items", "items.parquet", "--output", "without.parquet")
+    found, plain = pq.read_table("with.parquet"), pq.read_table("without.parquet")
+    assert found.column_names == ["item_id", "embedding", "embedding_title", "embedding_all"]
+    assert plain.column_names == ["item_id", "embedding"]
+    assert found.column("embedding").equals(plain.column("embedding"))
+    assert found.column("embedding_all").is_valid().to_pylist() == [True, False, True]
+    title = found.column("embedding_title").to_pylist()
+    assert (
+        title[1] == title[2] == found.column("embedding").to_pylist()[1] == found.column("embedding_all").to_pylist()[2]
+    )
+    assert title[0] != found.column("embedding").to_pylist()[0]
+    details = ArtifactReader(Path("with.parquet"), ITEM_EMBEDDINGS).manifest.details  # type: ignore[union-attr]
+    assert details["encoded"] == details["embedding_title_encoded"] == 3
+    assert (details["embedding_all_encoded"], details["embedding_all_empty"]) == (2, 1)
+
+
+def test_an_unknown_column_of_a_block_is_a_configuration_error(world: World, run_cli, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    result = run_cli("embed-items", "-c", world.config, "--set", "encoder.item_blocks={tags: [gender]}", expect=2)
+    assert "items has none of the columns to encode: gender" in result.stderr
+    assert "encoder.item_blocks.tags" in result.stderr

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,14 +18,18 @@ from recpipe.encoders.resolve import resolve
 from recpipe.encoders.settings import EncoderSettings, Role
 from recpipe.encoders.spec import EncoderSpec, prompt_hint, spec
 from recpipe.errors import ConfigError, DataError
+from recpipe.schemas import EMBEDDING
 from recpipe.store.artifacts import ArtifactReader
-from recpipe.store.cache import EmbeddingCache, content_keys
+from recpipe.store.cache import Cached, EmbeddingCache, content_keys
 from recpipe.store.fingerprint import FileDigests
 
 if TYPE_CHECKING:
     from recpipe.encoders.text import TextEncoder
 
 SHARD_ROWS = 2048
+
+Vectors = tuple[NDArray[np.float32], NDArray[np.bool_]]
+"""(n, dim) vectors, zero where there is none, and (n,) which rows have one."""
 
 
 def encoder_spec(settings: EncoderSettings, role: Role, digests: FileDigests) -> tuple[EncoderFolder, EncoderSpec]:
@@ -83,7 +87,7 @@ class CachedEncoder:
             self._encoder = TextEncoder.load(self.folder, self.settings, role=self.role, device=self.device)
         return self._encoder
 
-    def vectors(self, texts: Sequence[str | None], ids: Sequence[str]) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+    def vectors(self, texts: Sequence[str | None], ids: Sequence[str]) -> Vectors:
         """Return (n, dim) float32 vectors and which texts had one; blank texts have none.
 
         Args:
@@ -92,39 +96,72 @@ class CachedEncoder:
         Raises:
             DataError: A vector is not finite or zero, or a text is too long and that is an error.
         """
+        return self.vectors_of_columns({EMBEDDING.name: texts}, ids)[EMBEDDING.name]
+
+    def vectors_of_columns(self, columns: Mapping[str, Sequence[str | None]], ids: Sequence[str]) -> dict[str, Vectors]:
+        """Return the vectors of several columns of texts; a text in two columns is encoded once.
+
+        Args:
+            columns: Texts of the rows, by the name of the vector column they become.
+            ids: Names of the rows, for error messages.
+
+        Raises:
+            DataError: A vector is not finite or zero, or a text is too long and that is an error.
+        """
         if self._cache is None:
             self._cache = EmbeddingCache(self.cache_folder, self.key)
+        n_rows = len(ids)
+        texts = [text for column in columns.values() for text in column]
+        assert len(texts) == n_rows * len(columns), (len(texts), n_rows)
         present = np.array([not is_blank(text) for text in texts], dtype=bool)
         rows = np.flatnonzero(present)
-        contents = [str(texts[row]) for row in rows.tolist()]
+        found = self._found([str(texts[row]) for row in rows.tolist()], [ids[row % n_rows] for row in rows.tolist()])
+        matrix = np.zeros((len(texts), found.vectors.shape[1]), np.float32)
+        matrix[rows] = found.vectors
+        result = {}
+        for place, name in enumerate(columns):
+            mine = slice(place * n_rows, (place + 1) * n_rows)
+            result[name] = matrix[mine], present[mine]
+            kept = (rows >= mine.start) & (rows < mine.stop)
+            self._count(name, n_rows, Cached(found.vectors[:0], found.truncated[kept], found.found[kept]))
+        return result
+
+    def _found(self, contents: list[str], ids: list[str]) -> Cached:
+        """Return the vectors of non-blank texts; `found` says which the cache knew, the others are encoded here."""
+        assert self._cache is not None
         keys = content_keys(contents)
         cached = self._cache.lookup(keys)
         missing = ~cached.found
         if self.settings.on_truncate == "error":
             missing |= cached.truncated  # the encoder says which text it is
+        vectors = np.zeros((len(contents), self._cache.dim or self.encoder.dim), np.float32)
         truncated = cached.truncated.copy()
-        dim = self._cache.dim or self.encoder.dim
-        matrix = np.zeros((len(texts), dim), np.float32)
         if cached.found.any():
-            matrix[rows[cached.found]] = cached.vectors[cached.found]
+            vectors[cached.found] = cached.vectors[cached.found]
         if missing.any():
             wanted = np.flatnonzero(missing)
-            encoded = self.encoder.encode([contents[i] for i in wanted], ids=[ids[rows[i]] for i in wanted])
-            matrix[rows[wanted]] = encoded.vectors
-            truncated[wanted] = encoded.truncated_rows
+            encoded = self.encoder.encode([contents[i] for i in wanted], ids=[ids[i] for i in wanted])
+            vectors[wanted], truncated[wanted] = encoded.vectors, encoded.truncated_rows
             self._remember(keys[wanted], encoded.vectors, encoded.truncated_rows)
-        self._count(empty=len(texts) - len(rows), cached=len(rows) - int(missing.sum()), encoded=int(missing.sum()))
-        self._count(truncated=int(truncated.sum()))
-        return matrix, present
+        return Cached(vectors, truncated, ~missing)
 
     def _remember(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32], truncated: NDArray[np.bool_]) -> None:
         assert self._cache is not None
         first = np.sort(np.unique(keys, axis=0, return_index=True)[1])
         self._cache.add(keys[first], vectors[first], truncated[first])
 
-    def _count(self, **counts: int) -> None:
+    def _count(self, column: str, n_rows: int, known: Cached) -> None:
+        """Count rows of one column; those of blocks under the column's name."""
+        long = "chunked" if self.settings.on_truncate == "chunk_mean" else "truncated"
+        counts = {
+            "empty": n_rows - len(known.found),
+            "cached": int(known.found.sum()),
+            "encoded": int((~known.found).sum()),
+            long: int(known.truncated.sum()),
+        }
         for name, count in counts.items():
-            self.counts[name] = self.counts.get(name, 0) + count
+            full = count_name(name, column)
+            self.counts[full] = self.counts.get(full, 0) + count
 
     def take_counts(self) -> dict[str, Any]:
         """Return the counts since the last call and start again at zero."""
@@ -132,16 +169,27 @@ class CachedEncoder:
         return taken
 
 
-def text_columns(reader: ArtifactReader, wanted: Sequence[str], key: str) -> list[str]:
+def count_name(count: str, column: str) -> str:
+    """Return the name of a count in manifests: bare for the embedding, with the column for a block."""
+    return count if column == EMBEDDING.name else f"{column}_{count}"
+
+
+def text_columns(reader: ArtifactReader, wanted: Sequence[str], key: str, *, every: bool = False) -> list[str]:
     """Return which of the configured text columns a table has.
 
+    Args:
+        key: The setting that names them.
+        every: All are needed, not one at least.
+
     Raises:
-        ConfigError: It has none of them.
+        ConfigError: It has none of them, or not all where all are needed.
     """
     found = [name for name in wanted if name in reader.columns]
-    if not found:
+    lacking = [name for name in wanted if name not in reader.columns]
+    if not found or (every and lacking):
+        columns = "none of the columns" if not found else "no column"
         raise ConfigError(
-            f"{reader.artifact.name} has none of the columns to encode: {', '.join(wanted)}",
+            f"{reader.artifact.name} has {columns} to encode: {', '.join(lacking)}",
             where=f"{reader.path} (columns: {', '.join(reader.columns)})",
             next_step=f"name some in {key}, or map them: data.columns.{reader.artifact.name}.text",
         )
@@ -176,16 +224,24 @@ def require_same_encoder(reader: ArtifactReader, expected: str) -> None:
         )
 
 
-def report_counts(counts: dict[str, Any], rows: str) -> None:
-    """Log what was encoded, and warn of truncated texts."""
+def report_counts(counts: dict[str, Any], rows: str, *, column: str = EMBEDDING.name) -> None:
+    """Log what was encoded for one vector column, and warn of truncated texts.
+
+    Args:
+        rows: What a row is.
+    """
     log = logs.get()
+    own = {name: counts.get(count_name(name, column), 0) for name in ("encoded", "cached", "empty")}
     log.info(
         "%s: %d encoded, %d from the cache, %d without text",
-        rows, counts.get("encoded", 0), counts.get("cached", 0), counts.get("empty", 0),
-        extra=logs.fields(**counts),
+        rows, own["encoded"], own["cached"], own["empty"],
+        extra=logs.fields(**(counts if column == EMBEDDING.name else own)),
     )  # fmt: skip
-    if counts.get("truncated"):
+    if chunked := counts.get(count_name("chunked", column)):
+        log.info("%s: %d long texts encoded in pieces", rows, chunked, extra=logs.fields(chunked=chunked))
+    if truncated := counts.get(count_name("truncated", column)):
         log.warning(
-            "%d %s have a text longer than the encoder reads: only its beginning counts (encoder.max_length)",
-            counts["truncated"], rows, extra=logs.fields(truncated=counts["truncated"]),
+            "%d %s have a text longer than the encoder reads: only its beginning counts "
+            "(encoder.max_length; encoder.on_truncate: chunk_mean reads all of it)",
+            truncated, rows, extra=logs.fields(truncated=truncated),
         )  # fmt: skip
