@@ -2,7 +2,8 @@
 
     c_j = unit([unit(v_j - mean), a · categories, b · numbers])
 
-v_j is the embedding, categories and numbers are blocks of the `AttributeSpace`. The product
+v_j is the embedding; where items have vectors apart (pictures, sounds, fields of their text), the
+fused vector of `ItemBlocks` takes its place. Categories and numbers are blocks of the `AttributeSpace`. The product
 of two vectors is the content kernel: near 1 for items that read alike and share attributes.
 Centred, since what all texts have in common would make all items alike.
 """
@@ -16,12 +17,13 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recpipe.models.attribute_space import AttributeSpace
+from recpipe.models.item_blocks import ItemBlocks
 from recpipe.models.item_space import centred, embedding_mean
 from recpipe.models.tables import Items
 
 if TYPE_CHECKING:
     from recpipe.models.base import JsonValue
-    from recpipe.models.tables import Float32
+    from recpipe.models.tables import Bool, Float32
 
 CATEGORY_WEIGHT = 0.5
 NUMBER_WEIGHT = 0.3
@@ -35,20 +37,26 @@ class ItemContent:
     Attributes:
         mean: float32 (dim,), of the embeddings.
         attributes: coordinates of the attribute columns.
+        blocks: how the blocks of items are fused; None: there is nothing beside the embedding.
     """
 
     mean: Float32
     attributes: AttributeSpace
+    blocks: ItemBlocks | None = None
 
     @classmethod
-    def of(cls, items: Items) -> ItemContent:
-        """Learn the mean and the attribute values of a catalogue."""
-        return cls(embedding_mean(items), AttributeSpace.of(items.attributes))
+    def of(cls, items: Items, taken: Bool | None = None) -> ItemContent:
+        """Learn the mean, the attribute values and the blocks of a catalogue.
+
+        Args:
+            taken: bool (n_items,): the items somebody took, which the blocks are learned from; None: all.
+        """
+        return cls(embedding_mean(items), AttributeSpace.of(items.attributes), ItemBlocks.of(items, taken))
 
     @property
     def width(self) -> int:
         """Number of coordinates; 0: nothing is known of any item."""
-        return len(self.mean) + self.attributes.width
+        return (len(self.mean) if self.blocks is None else self.blocks.width) + self.attributes.width
 
     def encode(self, items: Items) -> Float32:
         """Return content vectors, float32 (n_items, width): length 1, or zeros where nothing is known.
@@ -56,7 +64,11 @@ class ItemContent:
         Raises:
             DataError: The embeddings have another width than those learned from.
         """
-        embeddings = _unit(centred(items, self.mean))
+        if self.blocks is None:
+            embeddings = _unit(centred(items, self.mean))
+        else:
+            # without the flags: lacking the same makes nothing alike
+            embeddings = self.blocks.fused(self.blocks.vectors(items))
         coordinates = self.attributes.encode(items.attributes, len(items)).toarray()
         numbers = {name for name, _ in self.attributes.knots}
         for name, place in self.attributes.blocks:
@@ -65,17 +77,20 @@ class ItemContent:
 
     def weights(self) -> dict[str, np.ndarray]:
         """Arrays for `ModelState.weights`."""
-        return {"content_mean": self.mean}
+        blocks = {} if self.blocks is None else self.blocks.weights()
+        return {"content_mean": self.mean, **blocks}
 
     def values(self) -> dict[str, JsonValue]:
         """Plain values for `ModelState.values`."""
-        return {"content_attributes": self.attributes.to_json()}
+        blocks = {} if self.blocks is None else self.blocks.values()
+        return {"content_attributes": self.attributes.to_json(), **blocks}
 
     @classmethod
     def from_state(cls, weights: Mapping[str, np.ndarray], values: Mapping[str, JsonValue]) -> ItemContent:
         """Read back what `weights` and `values` gave. KeyError when something is missing."""
         mean = weights["content_mean"].astype(np.float32)
-        return cls(mean, AttributeSpace.from_json(str(values["content_attributes"])))
+        attributes = AttributeSpace.from_json(str(values["content_attributes"]))
+        return cls(mean, attributes, ItemBlocks.from_state(weights, values))
 
 
 def _unit(rows: Float32) -> Float32:

@@ -61,7 +61,7 @@ class Problem:
         self.n_users = self._taken.n_users
         self.ids = data.items.ids.cast(pa.string()).take(pa.array(self._taken.seen))
         self.inside_ids = self.ids.take(pa.array(self.inside))
-        self.content = ItemContent.of(data.items)
+        self.content = ItemContent.of(data.items, examples.item_counts > 0)
         self._content_rows = self.content.encode(data.items)
         self._last: tuple[float, Float32, Neighbours] | None = None
 

@@ -57,7 +57,7 @@ class AlikeItems:
         """Take the items most users took; n_users is int64 (n_items,)."""
         chosen = np.argsort(-n_users, kind="stable")[:MAX_ITEMS]
         chosen = np.sort(chosen[n_users[chosen] > 0])
-        content = ItemContent.of(items)
+        content = ItemContent.of(items, n_users > 0)
         some = items.rows(chosen)
         return cls(content, some.ids, content.encode(some), n_users[chosen])
 

@@ -5,7 +5,8 @@
     m_i = Σ_d M_d h_id + M r_i + P p_i,   x_i = [h_i1, ..., h_iD, r_i, P p_i]
     h_id = Σ_l d^l q_(l-th last item) / Σ_l d^l   for the decays d,   r_i = Σ_l q_l / √n
 
-y_j: the item's embedding, centred, and its attributes; p_i: the user's profile and attributes.
+y_j: the item's embedding, centred, or its fused blocks (`ItemBlocks`), and its attributes;
+p_i: the user's profile and attributes.
 e_j and a_j belong to ids: there is none for an item unseen in training, and hiding them at
 random during training (`train.id_dropout`) teaches content to do without. Users have no
 parameters of their own, so that users unseen in training come in like everybody else.
@@ -47,6 +48,7 @@ if TYPE_CHECKING:
 
     from recpipe.models.attribute_space import AttributeSpace
     from recpipe.models.examples import Examples
+    from recpipe.models.item_blocks import ItemBlocks
     from recpipe.models.learned import Learned
     from recpipe.models.tables import Float32
 
@@ -91,6 +93,7 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         self._learned: Learned | None = None
         self._item_space: AttributeSpace | None = None
         self._user_space: AttributeSpace | None = None
+        self._blocks: ItemBlocks | None = None
 
     @property
     def max_history(self) -> int:
@@ -114,7 +117,8 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         import pyarrow as pa
 
         from recpipe.models.attribute_space import AttributeSpace
-        from recpipe.models.item_space import centred, embedding_mean
+        from recpipe.models.item_blocks import ItemBlocks
+        from recpipe.models.item_space import embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
         from recpipe.models.two_tower.network import TwoTowerNetwork
@@ -123,11 +127,12 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         users = gather_profiles(data)
         mean = embedding_mean(data.items)
         self._learned = replace(learned_from(data, examples, users.space, mean), user_ids=pa.array([], pa.string()))
+        self._blocks = ItemBlocks.of(data.items, examples.item_counts > 0)
         self._item_space = AttributeSpace.of(data.items.attributes)
         self._user_space, user_attributes = gather_user_attributes(data)
         encoded = self._item_space.encode(data.items.attributes, len(data.items)).toarray()
         self._network = TwoTowerNetwork(
-            item_content=np.concatenate([centred(data.items, mean), encoded], axis=1),
+            item_content=np.concatenate([self._content(data.items), encoded], axis=1),
             users=users,
             user_attributes=user_attributes,
             examples=examples,
@@ -166,22 +171,25 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         learned, arrays = self._known()
         item_space, user_space = self._spaces()
         return ModelState(
-            weights=learned.weights() | arrays,
+            weights=learned.weights() | arrays | ({} if self._blocks is None else self._blocks.weights()),
             values=learned.values()
             | {
                 HISTORY_ORDER: self._order,
                 "item_attributes": item_space.to_json(),
                 "user_attributes": user_space.to_json(),
-            },
+            }
+            | ({} if self._blocks is None else self._blocks.values()),
             item_ids=learned.item_ids,
             user_ids=learned.user_ids,
         )
 
     def restore(self, state: ModelState) -> None:
         from recpipe.models.attribute_space import AttributeSpace
+        from recpipe.models.item_blocks import ItemBlocks
         from recpipe.models.learned import Learned, parameters_of
 
         self._learned = Learned.from_state(state)
+        self._blocks = ItemBlocks.from_state(state.weights, state.values)
         self.settle(state.values)
         self._item_space = AttributeSpace.from_json(str(state.values["item_attributes"]))
         self._user_space = AttributeSpace.from_json(str(state.values["user_attributes"]))
@@ -202,16 +210,23 @@ class TwoTowerModel(NetworkModel, FactoredModel):
             raise RuntimeError("fit or load the model first")
         return self._item_space, self._user_space
 
+    def _content(self, items: Items) -> Float32:
+        """Return what of y comes from encoders: float32 (n_items, ...)."""
+        from recpipe.models.item_space import centred
+
+        if self._learned is None:
+            raise RuntimeError("fit or load the model first")
+        return centred(items, self._learned.item_mean) if self._blocks is None else self._blocks.flagged(items)
+
     def _items(self, items: Items) -> tuple[Float32, Float32]:
         """Vectors (n_items, hidden_dim) and biases (n_items,) of a catalogue, made once per catalogue."""
         if self._catalogue is None or self._catalogue[0] is not items:
             from recpipe.models.ids import rows_of
-            from recpipe.models.item_space import centred
             from recpipe.models.learned import rows_or_zero
 
             learned, arrays = self._known()
             rows = rows_of(items.ids, learned.item_ids)
-            embeddings = centred(items, learned.item_mean)
+            embeddings = self._content(items)
             attributes = self._spaces()[0].encode(items.attributes, len(items))
             vectors = rows_or_zero(arrays["item_ids"], rows)
             biases = rows_or_zero(arrays["item_id_biases"], rows)
