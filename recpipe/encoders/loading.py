@@ -46,7 +46,7 @@ def load_tokenizer(folder: EncoderFolder) -> Any:
     """
     from transformers import AutoTokenizer
 
-    with quiet_transformers(), _explained(folder, "tokeniser"):
+    with quiet_transformers(), explained(folder, "tokeniser"):
         return AutoTokenizer.from_pretrained(folder.transformer_path, local_files_only=True, trust_remote_code=False)
 
 
@@ -58,7 +58,7 @@ def load_transformer(folder: EncoderFolder, pooling: Pooling) -> Any:
     """
     from transformers import AutoConfig, AutoModel, AutoModelForTextEncoding
 
-    with quiet_transformers(), _explained(folder, "weights"):
+    with quiet_transformers(), explained(folder, "weights"):
         config = AutoConfig.from_pretrained(folder.transformer_path, local_files_only=True, trust_remote_code=False)
         loader = AutoModelForTextEncoding if config.model_type in _ENCODER_OF else AutoModel
         model, info = loader.from_pretrained(
@@ -79,7 +79,7 @@ def load_dense(folder: EncoderFolder, head: Head) -> nn.Module:
         UnavailableError: Its weights are damaged.
     """
     assert head.path is not None
-    with _explained(folder, f"dense layer {head.path.name}"):
+    with explained(folder, f"dense layer {head.path.name}"):
         weights = load_file(head.path / "model.safetensors")
         weight, bias = weights["linear.weight"], weights.get("linear.bias")
         linear = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
@@ -104,8 +104,8 @@ def _check_missing(folder: EncoderFolder, missing: list[str], pooling: Pooling) 
 
 
 @contextmanager
-def _explained(folder: EncoderFolder, part: str) -> Iterator[None]:
-    """Turn the errors of loading into one that names the model."""
+def explained(folder: EncoderFolder, part: str, *, key: str = "encoder.model_name") -> Iterator[None]:
+    """Turn the errors of loading into one that names the model, its part and the setting that names it."""
     try:
         yield
     except (OSError, ValueError, KeyError, ImportError, RuntimeError, SafetensorError) as error:
@@ -115,5 +115,5 @@ def _explained(folder: EncoderFolder, part: str) -> Iterator[None]:
         raise UnavailableError(
             f"the {part} of '{folder.name}' cannot be loaded: {reason}",
             where=str(folder.path),
-            next_step="check the model folder, or choose another encoder.model_name",
+            next_step=f"check the model folder, or choose another {key}",
         ) from error

@@ -24,7 +24,11 @@ logger = logging.getLogger(__name__)
 _HUB_NAME = re.compile(r"[\w.-]+(/[\w.-]+)?", re.ASCII)
 _HUB_FILES = ["*.json", "*.safetensors", "*.txt", "*.model"]
 _HUB_EXCLUDED = ["onnx/*", "openvino/*", "*/onnx/*", "*/openvino/*"]
-_VOCABULARY_FILES = ("tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model")
+# What beside config and weights makes a model whole: how texts, pictures or sounds become its input.
+_INPUT_FILES = (
+    "tokenizer.json", "vocab.txt", "vocab.json", "tokenizer.model", "spiece.model",
+    "preprocessor_config.json", "processor_config.json",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +182,7 @@ def _is_complete(folder: Path) -> bool:
     # Looking up a single file leaves a snapshot with that file alone in the cache.
     names = {entry.name for entry in folder.rglob("*") if entry.is_file()}
     weights = any(name.endswith((".safetensors", ".bin")) for name in names)
-    return "config.json" in names and weights and not names.isdisjoint(_VOCABULARY_FILES)
+    return "config.json" in names and weights and not names.isdisjoint(_INPUT_FILES)
 
 
 def _is_offline() -> bool:

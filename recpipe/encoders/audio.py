@@ -1,0 +1,87 @@
+"""Files of sounds to windows of mono samples at a model's own rate."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from recpipe.encoders.media_files import BadFileError, Code, unreadable
+
+# Outside of these a header is wrong, and a filter between two such rates would fill the memory.
+_MIN_RATE, _MAX_RATE = 1_000, 384_000
+# -80 dB of full scale: three steps of a 16-bit file.
+_SILENCE = 1e-4
+
+
+def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: float) -> list[npt.NDArray[np.float32]]:
+    """Decode a sound: channels averaged, cut into windows of equal length, resampled to `rate`.
+
+    A sound that is longer than a window is cut into the fewest windows of one length that are
+    not longer, so that no window is a scrap. Windows of silence are left out. Only one window
+    is in memory with all its channels.
+
+    Args:
+        rate: Samples a second of the windows returned.
+        max_seconds: Looked up in the header, before anything is unpacked.
+
+    Returns:
+        At least one window of (n_samples,) float32, of about the same length.
+
+    Raises:
+        BadFileError: Unreadable, of an unknown format, too long, without samples or silent.
+    """
+    import soundfile
+
+    try:
+        with soundfile.SoundFile(path) as sound:
+            return _windows(sound, rate=rate, window_seconds=window_seconds, max_seconds=max_seconds)
+    except soundfile.LibsndfileError as error:
+        if "unknown format" in str(error).lower() or "not recognised" in str(error).lower():
+            raise BadFileError(Code.UNSUPPORTED, "no sound of a known format (WAV, FLAC, OGG, MP3, ...)") from None
+        raise unreadable(error) from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise unreadable(error) from error
+
+
+def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float) -> list[npt.NDArray[np.float32]]:
+    source_rate, n_frames = int(sound.samplerate), int(sound.frames)
+    if not _MIN_RATE <= source_rate <= _MAX_RATE:
+        raise BadFileError(Code.UNSUPPORTED, f"{source_rate} samples a second")
+    if n_frames > max_seconds * source_rate:
+        seconds = n_frames / source_rate
+        raise BadFileError(Code.TOO_LARGE, f"{seconds:.1f} s, longer than media.max_seconds ({max_seconds:g})")
+    if n_frames <= 0:
+        raise BadFileError(Code.EMPTY, "the sound has no samples")
+    n_windows = math.ceil(n_frames / max(1, math.floor(window_seconds * source_rate)))
+    edges = np.linspace(0, n_frames, n_windows + 1).round().astype(int)
+    kept: list[npt.NDArray[np.float32]] = []
+    read = 0
+    for wanted in np.diff(edges).tolist():
+        samples = sound.read(wanted, dtype="float32", always_2d=True).mean(axis=1)  # (n,)
+        read += len(samples)
+        if not np.isfinite(samples).all():
+            raise BadFileError(Code.UNREADABLE, "samples that are no numbers")
+        if len(samples) and np.abs(samples).max() > _SILENCE:
+            kept.append(resampled(samples, source_rate, rate))
+        if len(samples) < wanted:
+            # some formats only estimate their length; a file cut off by a tenth is another matter
+            if read < 0.9 * n_frames:
+                raise BadFileError(Code.UNREADABLE, f"ends after {read} of {n_frames} samples")
+            break
+    if not kept:
+        raise BadFileError(Code.SILENT, "nothing but silence")
+    return kept
+
+
+def resampled(samples: npt.NDArray[np.float32], source_rate: int, rate: int) -> npt.NDArray[np.float32]:
+    """Return (n,) samples at another rate, by a polyphase filter (scipy.signal.resample_poly)."""
+    if source_rate == rate:
+        return samples
+    from scipy.signal import resample_poly
+
+    divisor = math.gcd(source_rate, rate)
+    return np.asarray(resample_poly(samples, rate // divisor, source_rate // divisor), dtype=np.float32)
