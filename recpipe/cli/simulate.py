@@ -20,6 +20,8 @@ from recpipe.cli import options
 def command(folder: Path, overrides: tuple[str, ...], force: bool, log_format: str, debug: bool) -> None:
     """Write users.csv, items.jsonl, interactions.csv and the true tastes behind them.
 
+    With media=true, every item gets a picture and a sound, in the folders images and audio.
+
     The same settings give the same bytes. Files that an earlier simulation wrote are replaced;
     others of these names only with --force. Keys of --set: see docs/configuration.md, simulate.
 
@@ -29,14 +31,12 @@ def command(folder: Path, overrides: tuple[str, ...], force: bool, log_format: s
     """
     from recpipe import config, logs
     from recpipe.cli.overwriting import overwriting
-    from recpipe.ingest.simulate.files import INTERACTIONS_FILE, ITEMS_FILE, USERS_FILE, write_world
+    from recpipe.ingest.simulate.files import write_world, written_names
     from recpipe.ingest.simulate.settings import SimulateSettings
-    from recpipe.ingest.simulate.truth import TRUTH_ITEMS_FILE, TRUTH_USERS_FILE
     from recpipe.ingest.simulate.world import simulate
 
     settings = config.validate(SimulateSettings, config.read_raw(None, overrides))
-    names = (USERS_FILE, ITEMS_FILE, INTERACTIONS_FILE, TRUTH_USERS_FILE, TRUTH_ITEMS_FILE)
-    with logs.stage("simulate"), overwriting(folder, names, force=force, ours=_is_world):
+    with logs.stage("simulate"), overwriting(folder, written_names(settings), force=force, ours=_is_world):
         write_world(simulate(settings), folder)
         logs.get().info("done → %s", folder, extra=logs.fields(output=str(folder)))
 

@@ -12,8 +12,10 @@ import pyarrow as pa
 
 from recpipe.ingest.simulate import columns, writing
 from recpipe.ingest.simulate.bank import N_TOPICS, THEME_OF_TOPIC, THEMES, TOPICS_PER_THEME
+from recpipe.ingest.simulate.rendering import AUDIO_FOLDER, IMAGES_FOLDER
+from recpipe.ingest.simulate.senses import draw_angles
 from recpipe.ingest.simulate.settings import SimulateSettings
-from recpipe.schemas import ITEM_ID, TEXT, TITLE
+from recpipe.schemas import AUDIO, IMAGE, ITEM_ID, TEXT, TITLE
 from recpipe.seeding import generator
 
 ITEMS_PER_BATCH = 1024
@@ -38,6 +40,7 @@ ITEM_SCHEMA = pa.schema(
         pa.field(columns.YEAR.name, pa.int32()),
     ]
 )
+MEDIA_SCHEMA = pa.schema([*ITEM_SCHEMA, pa.field(IMAGE.name, pa.string()), pa.field(AUDIO.name, pa.string())])
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +54,7 @@ class Catalogue:
         quality: How good it is for anybody; mean 0. (n_items,) float64
         attraction: How well known it is; mean 1. (n_items,) float64
         release_day: First day on sale, counted from the world's start. (n_items,) int64
+        senses: Look and sound, in radians. (n_items, n_senses) float32
     """
 
     topic: npt.NDArray[np.int64]
@@ -59,6 +63,7 @@ class Catalogue:
     quality: npt.NDArray[np.float64]
     attraction: npt.NDArray[np.float64]
     release_day: npt.NDArray[np.int64]
+    senses: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.topic)
@@ -110,6 +115,7 @@ def build_catalogue(settings: SimulateSettings) -> Catalogue:
         quality=quality,
         attraction=_attraction(quality, settings, rng),
         release_day=_release_days(settings, rng),
+        senses=draw_angles(n_items, settings, "items"),
     )
 
 
@@ -161,8 +167,14 @@ def item_ids(rows: Iterable[int], *, n_items: int) -> list[str]:
     return [f"b{row + 1:0{width}d}" for row in rows]
 
 
+def media_paths(ids: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Return the paths of pictures and of sounds, relative to the world's folder."""
+    names = list(ids)
+    return [f"{IMAGES_FOLDER}/{name}.png" for name in names], [f"{AUDIO_FOLDER}/{name}.wav" for name in names]
+
+
 def item_tables(catalogue: Catalogue, settings: SimulateSettings) -> Iterator[pa.Table]:
-    """Yield the items as tables of ITEM_SCHEMA, in the order of the catalogue."""
+    """Yield the items as tables of ITEM_SCHEMA, with media of MEDIA_SCHEMA, in the order of the catalogue."""
     for start in range(0, len(catalogue), ITEMS_PER_BATCH):
         stop = min(start + ITEMS_PER_BATCH, len(catalogue))
         rng = generator(settings.seed, "simulate", "items", start)
@@ -177,15 +189,18 @@ def item_tables(catalogue: Catalogue, settings: SimulateSettings) -> Iterator[pa
             texts.append(writing.description(topic, second, style, row))
             tags.append(writing.tags(topic, second, style))
         years = [(settings.start + timedelta(days=day)).year for day in catalogue.release_day[start:stop].tolist()]
+        ids = item_ids(range(start, stop), n_items=len(catalogue))
+        media = media_paths(ids) if settings.media else ()
         yield pa.Table.from_arrays(
             [
-                pa.array(item_ids(range(start, stop), n_items=len(catalogue)), pa.string()),
+                pa.array(ids, pa.string()),
                 pa.array([title for title, _ in named], pa.string()),
                 pa.array(texts, pa.string()),
                 pa.array([THEMES[THEME_OF_TOPIC[topic]].name for topic in topics], pa.string()),
                 pa.array(tags, pa.list_(pa.string())),
                 pa.array(prices.astype(np.float32)),
                 pa.array(years, pa.int32()),
+                *(pa.array(paths, pa.string()) for paths in media),
             ],
-            schema=ITEM_SCHEMA,
+            schema=MEDIA_SCHEMA if settings.media else ITEM_SCHEMA,
         )

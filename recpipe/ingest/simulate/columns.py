@@ -17,4 +17,6 @@ RATING_BIAS = Column("rating_bias", Type.FLOAT32, "How much higher than others t
 TRAIT = Column("trait", Type.VECTOR, "What the item is about, one weight a topic, unit length.")
 QUALITY = Column("quality", Type.FLOAT32, "How good the item is for anybody; about 0 on average.")
 ATTRACTION = Column("attraction", Type.FLOAT32, "How well known the item is, lasting part; 1 on average.")
+LOOK = Column("look", Type.FLOAT32, "What the picture shows, or the look the user likes, in radians.")
+SOUND = Column("sound", Type.FLOAT32, "What the sound is like, or the sound the user likes, in radians.")
 RELEASE_DAY = Column("release_day", Type.INT32, "Day it came on sale; negative: before day 0.")

@@ -14,6 +14,8 @@ import pyarrow.parquet as pq
 
 from recpipe.ingest.simulate.interactions import INTERACTION_SCHEMA
 from recpipe.ingest.simulate.people import USER_SCHEMA
+from recpipe.ingest.simulate.rendering import AUDIO_FOLDER, IMAGES_FOLDER
+from recpipe.ingest.simulate.settings import SimulateSettings
 from recpipe.ingest.simulate.truth import TRUTH_ITEMS_FILE, TRUTH_USERS_FILE
 from recpipe.ingest.simulate.world import World
 from recpipe.schemas import TIMESTAMP
@@ -31,9 +33,13 @@ def write_world(world: World, folder: Path) -> list[Path]:
 
     Returns:
         The paths of users.csv, items.jsonl, interactions.csv, truth_users.parquet and
-        truth_items.parquet.
+        truth_items.parquet. With media, the folders images and audio are written as well.
+
+    Raises:
+        UnavailableError: The world has pictures and Pillow is not installed.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    _write_media(world, folder)
     plan: list[tuple[str, Callable[[Iterator[pa.Table], Path], None], Iterator[pa.Table]]] = [
         (USERS_FILE, _write_users, world.users()),
         (ITEMS_FILE, _write_jsonl, world.items()),
@@ -47,6 +53,21 @@ def write_world(world: World, folder: Path) -> list[Path]:
         write(tables, partial)
         written.append(partial.replace(folder / name))
     return written
+
+
+def written_names(settings: SimulateSettings) -> tuple[str, ...]:
+    """Return the names of all files and folders that `write_world` writes."""
+    tables = (USERS_FILE, ITEMS_FILE, INTERACTIONS_FILE, TRUTH_USERS_FILE, TRUTH_ITEMS_FILE)
+    return (*tables, IMAGES_FOLDER, AUDIO_FOLDER) if settings.media else tables
+
+
+def _write_media(world: World, folder: Path) -> None:
+    for name, content in world.media():
+        path = folder / name
+        path.parent.mkdir(exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        partial.write_bytes(content)
+        partial.replace(path)
 
 
 def _readable_times(table: pa.Table) -> pa.Table:

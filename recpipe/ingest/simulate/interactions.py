@@ -2,7 +2,8 @@
 
 A user's days come first, then for every day an item from `choice` (see truth.py), then the
 hour by the item's theme, then the rating. Nobody takes an item twice: of two draws of the same
-item the earlier stays and the later is drawn again, which is drawing without replacement.
+item the earlier stays and the later is drawn again, which is drawing without replacement. With
+media, a draw is accepted with the probability that is its appeal (see senses.py).
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import pyarrow as pa
 from recpipe.ingest.simulate.bank import THEME_OF_TOPIC, THEMES
 from recpipe.ingest.simulate.catalogue import Catalogue, item_ids
 from recpipe.ingest.simulate.people import UserBlock, user_ids
+from recpipe.ingest.simulate.senses import appeal, pleasure
 from recpipe.ingest.simulate.settings import SimulateSettings
 from recpipe.ingest.simulate.shelves import Shelves
 from recpipe.ingest.simulate.truth import RATING_BASE, RATING_SLOPE, freshness, taste_at
@@ -35,6 +37,8 @@ ROWS_PER_DRAW = 16_384
 """Bounds the memory of one draw, (rows, n_topics) floats; part of the world's definition."""
 MOST_ROUNDS = 24
 """Rounds of drawing again before the few rows left are drawn from all items at once."""
+ROUNDS_WITH_MEDIA = 240
+"""The same where most draws are rejected."""
 HOUR_SPREAD = 2.5
 """Standard deviation in hours around a theme's peak hour."""
 SATURDAY = 5
@@ -59,6 +63,10 @@ class _Visits:
         users = self.users[rows]
         first, last = self.block.taste_start[users], self.block.taste_end[users]
         return taste_at(first, last, self.days[rows], days=self.settings.days)
+
+    def appeal(self, rows: npt.NDArray[np.int64], shown: npt.NDArray[np.float32]) -> npt.NDArray[np.float64]:
+        """Return how items with these looks and sounds, (n, n_senses), appeal to these visitors. (n,)"""
+        return appeal(self.block.senses[self.users[rows]], shown, self.settings)
 
 
 def interaction_table(
@@ -119,15 +127,18 @@ def _draw_items(
     items = np.full(len(visits.users), -1, dtype=np.int64)
     every_row = np.arange(len(items))
     left = every_row
-    for _ in range(MOST_ROUNDS):
+    for _ in range(ROUNDS_WITH_MEDIA if visits.settings.media else MOST_ROUNDS):
         for rows in _pieces(left):
             days = visits.days[rows]
             reach = np.cumsum(visits.tastes(rows) * shelves.mass[days], axis=1)
             aim = 1 - rng.random((len(rows), 1))  # in (0, 1]: 0 would hit a topic without items
             topics = (reach < aim * reach[:, -1:]).sum(axis=1)
             items[rows] = shelves.draw(topics, days, rng)
-        _, first = np.unique(visits.users * len(catalogue) + items, return_index=True)
-        left = np.setdiff1d(every_row, first, assume_unique=True)
+            if visits.settings.media:
+                items[rows[rng.random(len(rows)) >= visits.appeal(rows, catalogue.senses[items[rows]])]] = -1
+        kept = np.flatnonzero(items >= 0)
+        _, first = np.unique(visits.users[kept] * len(catalogue) + items[kept], return_index=True)
+        left = np.setdiff1d(every_row, kept[first], assume_unique=True)
         if not len(left):
             return items
     items[left] = -1
@@ -144,6 +155,7 @@ def _draw_unseen(
     age = visits.days[row] - catalogue.release_day.astype(np.float64)
     weights = catalogue.affinity(visits.tastes(np.array([row])), np.arange(len(catalogue)))
     weights *= catalogue.attraction * freshness(age, visits.settings)
+    weights *= visits.appeal(np.array([row]), catalogue.senses)
     weights[seen] = 0
     return int(rng.choice(len(catalogue), p=weights / weights.sum()))
 
@@ -156,7 +168,8 @@ def _draw_ratings(
     for rows in _pieces(np.arange(len(items))):
         tastes = visits.tastes(rows)
         fit = catalogue.affinity(tastes, items[rows]) / np.linalg.norm(tastes, axis=1)
-        preference[rows] = fit + catalogue.quality[items[rows]]
+        liked, shown = visits.block.senses[visits.users[rows]], catalogue.senses[items[rows]]
+        preference[rows] = fit + catalogue.quality[items[rows]] + pleasure(liked, shown)
     noise = visits.settings.rating_noise * rng.standard_normal(len(items))
     stars = RATING_BASE + RATING_SLOPE * preference + visits.block.rating_bias[visits.users] + noise
     return np.clip(np.rint(2 * stars) / 2, 0.5, 5).astype(np.float32)

@@ -14,6 +14,7 @@ import pyarrow as pa
 
 from recpipe.ingest.simulate import columns, phrases, writing
 from recpipe.ingest.simulate.bank import N_THEMES, N_TOPICS, THEME_OF_TOPIC, THEMES, TOPICS_PER_THEME
+from recpipe.ingest.simulate.senses import draw_angles
 from recpipe.ingest.simulate.settings import SimulateSettings
 from recpipe.schemas import TEXT, USER_ID
 from recpipe.seeding import generator
@@ -54,6 +55,7 @@ class UserBlock:
         join_day: First day on which the user may buy. (n,) int64
         weekend_share: Share of the user's purchases at weekends. (n,) float64
         age_group: Index into AGE_GROUPS. (n,) int64
+        senses: Look and sound liked best, in radians. (n, n_senses) float32
     """
 
     start: int
@@ -63,6 +65,7 @@ class UserBlock:
     join_day: npt.NDArray[np.int64]
     weekend_share: npt.NDArray[np.float64]
     age_group: npt.NDArray[np.int64]
+    senses: npt.NDArray[np.float32]
 
     def __len__(self) -> int:
         return len(self.taste_start)
@@ -86,6 +89,7 @@ def build_block(start: int, settings: SimulateSettings) -> UserBlock:
         join_day=np.where(rng.random(n) < EARLY_SHARE, 0, late),
         weekend_share=np.array([theme.weekend_share for theme in THEMES])[favourite],
         age_group=age_group,
+        senses=draw_angles(n, settings, "users", start),
     )
 
 

@@ -61,6 +61,17 @@ class SimulateSettings(Settings):
     rating_noise: Annotated[float, Field(ge=0, le=3)] = 0.5
     """Standard deviation of the noise in a rating, in stars."""
 
+    media: bool = False
+    """Give every item a picture and a sound, and every user a taste for one look and one sound, which
+    no text tells. Needs Pillow."""
+
+    picture_pull: Annotated[float, Field(ge=0, le=4)] = 2.0
+    """With media: how much looks matter; the look liked best is taken exp(2 picture_pull) times as often
+    as its opposite."""
+
+    sound_pull: Annotated[float, Field(ge=0, le=4)] = 2.0
+    """With media: the same of sounds."""
+
     @property
     def n_cold_users(self) -> int:
         """Number of users without interactions."""

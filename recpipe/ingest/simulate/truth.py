@@ -14,6 +14,9 @@ would please". `choice` is what the interactions were drawn from, popularity and
 included; ranking by it is the best answer to "what comes next", and its NDCG on held-out
 interactions is the ceiling that no recommender can be expected to pass.
 
+With media, look and sound matter as well (see senses.py): `choice` is multiplied by appeal(u, i),
+and SENSE_WEIGHT (cos(look(u) - look(i)) + cos(sound(u) - sound(i))) is added to `preference`.
+
 Everything needed is in the two truth files, so that the oracle does not need the simulator.
 """
 
@@ -32,6 +35,7 @@ import pyarrow.parquet as pq
 from recpipe.errors import DataError, MissingInputError
 from recpipe.ingest.simulate import columns
 from recpipe.ingest.simulate.bank import N_TOPICS, TOPIC_NAMES
+from recpipe.ingest.simulate.senses import appeal, pleasure
 from recpipe.ingest.simulate.settings import SimulateSettings
 from recpipe.schemas import ITEM_ID, USER_ID
 
@@ -60,6 +64,19 @@ TRUTH_ITEM_SCHEMA = pa.schema(
         pa.field(columns.RELEASE_DAY.name, pa.int32()),
     ]
 )
+SENSE_FIELDS = tuple(pa.field(column.name, pa.float32()) for column in (columns.LOOK, columns.SOUND))
+"""Of items and of users, in a world with media."""
+MEDIA_SETTINGS = {"media", "picture_pull", "sound_pull"}
+
+
+def with_senses(schema: pa.Schema, settings: SimulateSettings) -> pa.Schema:
+    """Return the schema of a truth table of this world."""
+    return pa.schema([*schema, *(SENSE_FIELDS if settings.media else ())], metadata(settings))
+
+
+def sense_arrays(angles: npt.NDArray[np.float32]) -> list[pa.Array]:
+    """Return the columns of (n, n_senses) angles."""
+    return [pa.array(np.ascontiguousarray(column)) for column in angles.T]
 
 
 def taste_at(
@@ -98,6 +115,7 @@ class Truth:
         quality: (n_items,) float32
         attraction: (n_items,) float32
         release_day: (n_items,) int32
+        senses: Look and sound. (n_items, n_senses) float32
     """
 
     settings: SimulateSettings
@@ -106,50 +124,74 @@ class Truth:
     quality: npt.NDArray[np.float32]
     attraction: npt.NDArray[np.float32]
     release_day: npt.NDArray[np.int32]
+    senses: npt.NDArray[np.float32]
 
     def day_of(self, timestamps: npt.NDArray[np.datetime64]) -> npt.NDArray[np.int64]:
         """Return the day, counted from the start, of each timestamp (UTC)."""
         return (timestamps.astype("datetime64[D]") - np.datetime64(self.settings.start, "D")).astype(np.int64)
 
-    def preference(self, tastes: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
-        """Return what users with these tastes, (n, n_topics), think of every item. (n, n_items)"""
+    def preference(
+        self, tastes: npt.NDArray[np.float64], senses: npt.NDArray[np.float32] | None = None
+    ) -> npt.NDArray[np.float64]:
+        """Return what users think of every item.
+
+        Args:
+            tastes: (n, n_topics)
+            senses: Looks and sounds they like, in a world with media. (n, n_senses)
+
+        Returns:
+            (n, n_items)
+        """
         lengths = np.linalg.norm(tastes, axis=1, keepdims=True)
         preference: npt.NDArray[np.float64] = (tastes / lengths) @ self.traits.T + self.quality
-        return preference
+        return preference if senses is None else preference + pleasure(senses[:, None], self.senses[None])
 
     def expected_rating(
-        self, tastes: npt.NDArray[np.float64], rating_bias: npt.NDArray[np.float32]
+        self,
+        tastes: npt.NDArray[np.float64],
+        rating_bias: npt.NDArray[np.float32],
+        senses: npt.NDArray[np.float32] | None = None,
     ) -> npt.NDArray[np.float64]:
-        """Return ratings before noise, rounding and clipping. (n, n_items)"""
-        return RATING_BASE + RATING_SLOPE * self.preference(tastes) + rating_bias[:, None]
+        """Return ratings before noise, rounding and clipping; arguments as in `preference`. (n, n_items)"""
+        return RATING_BASE + RATING_SLOPE * self.preference(tastes, senses) + rating_bias[:, None]
 
-    def choice(self, tastes: npt.NDArray[np.float64], day: npt.ArrayLike) -> npt.NDArray[np.float64]:
+    def choice(
+        self,
+        tastes: npt.NDArray[np.float64],
+        day: npt.ArrayLike,
+        senses: npt.NDArray[np.float32] | None = None,
+    ) -> npt.NDArray[np.float64]:
         """Return in what proportion users take each item on a day, items they have included.
 
         Args:
             tastes: On that day. (n, n_topics)
             day: One for all users, or one a user. () or (n,)
+            senses: Looks and sounds they like, in a world with media. (n, n_senses)
 
         Returns:
             Not normalised; 0 before an item's release. (n, n_items) float64
         """
         age = np.asarray(day, dtype=np.float64)[..., None] - self.release_day
-        return (tastes @ self.traits.T) * self.attraction * freshness(age, self.settings)
+        choice: npt.NDArray[np.float64] = (tastes @ self.traits.T) * self.attraction * freshness(age, self.settings)
+        return choice if senses is None else choice * appeal(senses[:, None], self.senses[None], self.settings)
 
 
 @dataclass(frozen=True, slots=True)
 class UserTruth:
-    """Some users as they truly are: ids, tastes (n, n_topics) and rating biases (n,)."""
+    """Some users as they truly are: ids, tastes (n, n_topics), rating biases (n,) and senses (n, n_senses)."""
 
     user_ids: list[str]
     taste_start: npt.NDArray[np.float32]
     taste_end: npt.NDArray[np.float32]
     rating_bias: npt.NDArray[np.float32]
+    senses: npt.NDArray[np.float32]
 
 
 def metadata(settings: SimulateSettings) -> dict[bytes, bytes]:
     """Return the schema metadata that makes a truth file understandable on its own."""
-    content = {"settings": settings.model_dump(mode="json"), "topics": list(TOPIC_NAMES)}
+    # a world without media is described as it was before there were any
+    left_out = set() if settings.media else MEDIA_SETTINGS
+    content = {"settings": settings.model_dump(mode="json", exclude=left_out), "topics": list(TOPIC_NAMES)}
     return {METADATA_KEY: json.dumps(content, sort_keys=True).encode()}
 
 
@@ -163,15 +205,17 @@ def load_truth(folder: Path) -> Truth:
     path = _existing(folder / TRUTH_ITEMS_FILE)
     table = pq.read_table(path)
     content = (table.schema.metadata or {}).get(METADATA_KEY)
-    if content is None or not table.schema.equals(TRUTH_ITEM_SCHEMA):
+    settings = None if content is None else SimulateSettings.model_validate(json.loads(content)["settings"])
+    if settings is None or not table.schema.equals(with_senses(TRUTH_ITEM_SCHEMA, settings)):
         raise DataError("not a truth file of the simulator", where=str(path), next_step="run: recpipe simulate")
     return Truth(
-        settings=SimulateSettings.model_validate(json.loads(content)["settings"]),
+        settings=settings,
         item_ids=table[ITEM_ID.name].to_pylist(),
         traits=_matrix(table[columns.TRAIT.name]),
         quality=table[columns.QUALITY.name].to_numpy(),
         attraction=table[columns.ATTRACTION.name].to_numpy(),
         release_day=table[columns.RELEASE_DAY.name].to_numpy(),
+        senses=_senses(table),
     )
 
 
@@ -188,7 +232,14 @@ def iterate_user_truth(folder: Path, *, batch_rows: int = 4096) -> Iterator[User
                 taste_start=_matrix(batch[columns.TASTE_START.name]),
                 taste_end=_matrix(batch[columns.TASTE_END.name]),
                 rating_bias=batch[columns.RATING_BIAS.name].to_numpy(),
+                senses=_senses(batch),
             )
+
+
+def _senses(table: pa.Table | pa.RecordBatch) -> npt.NDArray[np.float32]:
+    names = [field.name for field in SENSE_FIELDS if field.name in table.schema.names]
+    angles = [table[name].to_numpy() for name in names]
+    return np.stack(angles, axis=1) if angles else np.empty((table.num_rows, 0), dtype=np.float32)
 
 
 def _existing(path: Path) -> Path:

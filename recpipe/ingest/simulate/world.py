@@ -8,8 +8,16 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
+from recpipe.ingest.simulate import rendering
 from recpipe.ingest.simulate.bank import N_TOPICS
-from recpipe.ingest.simulate.catalogue import ITEMS_PER_BATCH, Catalogue, build_catalogue, item_ids, item_tables
+from recpipe.ingest.simulate.catalogue import (
+    ITEMS_PER_BATCH,
+    Catalogue,
+    build_catalogue,
+    item_ids,
+    item_tables,
+    media_paths,
+)
 from recpipe.ingest.simulate.interactions import interaction_table
 from recpipe.ingest.simulate.people import (
     USERS_PER_BLOCK,
@@ -25,10 +33,12 @@ from recpipe.ingest.simulate.truth import (
     TRUTH_ITEM_SCHEMA,
     TRUTH_USER_SCHEMA,
     Truth,
-    metadata,
+    sense_arrays,
     taste_at,
     vectors,
+    with_senses,
 )
+from recpipe.seeding import generator
 
 
 def simulate(settings: SimulateSettings) -> World:
@@ -50,8 +60,27 @@ class World:
         self._counts = counts
 
     def items(self) -> Iterator[pa.Table]:
-        """Yield the items: item_id, title, text, category, tags, price, year."""
+        """Yield the items: item_id, title, text, category, tags, price, year; with media also image and audio."""
         return item_tables(self._catalogue, self.settings)
+
+    def media(self) -> Iterator[tuple[str, bytes]]:
+        """Yield path and content of the pictures and sounds, in a world with media.
+
+        Raises:
+            UnavailableError: Pillow is not installed.
+        """
+        if not self.settings.media:
+            return
+        rendering.require_pillow()
+        catalogue = self._catalogue
+        for start in range(0, len(catalogue), ITEMS_PER_BATCH):
+            rows = range(start, min(start + ITEMS_PER_BATCH, len(catalogue)))
+            rng = generator(self.settings.seed, "simulate", "media", start)
+            paths = media_paths(item_ids(rows, n_items=len(catalogue)))
+            for row, image, audio in zip(rows, *paths, strict=True):
+                look, tone = catalogue.senses[row].tolist()
+                yield image, rendering.picture(look, rng)
+                yield audio, rendering.sound(tone, rng)
 
     def users(self) -> Iterator[pa.Table]:
         """Yield the users: user_id, text (null where they wrote nothing), age_group, country."""
@@ -70,8 +99,8 @@ class World:
             )
 
     def truth_users(self) -> Iterator[pa.Table]:
-        """Yield the users as they truly are: user_id, taste_start, taste_end, rating_bias."""
-        schema = TRUTH_USER_SCHEMA.with_metadata(metadata(self.settings))
+        """Yield the users as they truly are: user_id, taste_start, taste_end, rating_bias; with media look, sound."""
+        schema = with_senses(TRUTH_USER_SCHEMA, self.settings)
         for block in self._blocks():
             ids = user_ids(block, n_users=self.settings.n_users)
             yield pa.Table.from_arrays(
@@ -80,13 +109,14 @@ class World:
                     vectors(block.taste_start),
                     vectors(block.taste_end),
                     pa.array(block.rating_bias),
+                    *sense_arrays(block.senses),
                 ],
                 schema=schema,
             )
 
     def truth_items(self) -> Iterator[pa.Table]:
-        """Yield the items as they truly are: item_id, trait, quality, attraction, release_day."""
-        schema = TRUTH_ITEM_SCHEMA.with_metadata(metadata(self.settings))
+        """Yield the items as they truly are: item_id, trait, quality, attraction, release_day; look and sound."""
+        schema = with_senses(TRUTH_ITEM_SCHEMA, self.settings)
         catalogue = self._catalogue
         for start in range(0, len(catalogue), ITEMS_PER_BATCH):
             stop = min(start + ITEMS_PER_BATCH, len(catalogue))
@@ -97,6 +127,7 @@ class World:
                     pa.array(catalogue.quality[start:stop].astype(np.float32)),
                     pa.array(catalogue.attraction[start:stop].astype(np.float32)),
                     pa.array(catalogue.release_day[start:stop].astype(np.int32)),
+                    *sense_arrays(catalogue.senses[start:stop]),
                 ],
                 schema=schema,
             )
@@ -111,6 +142,7 @@ class World:
             quality=catalogue.quality.astype(np.float32),
             attraction=catalogue.attraction.astype(np.float32),
             release_day=catalogue.release_day.astype(np.int32),
+            senses=catalogue.senses,
         )
 
     def tastes(self, rows: npt.NDArray[np.int64], day: npt.ArrayLike) -> npt.NDArray[np.float64]:
@@ -135,7 +167,12 @@ class World:
 
     def true_preference(self, rows: npt.NDArray[np.int64], day: npt.ArrayLike) -> npt.NDArray[np.float64]:
         """Return what users truly think of every item on a day; arguments as in `tastes`. (n, n_items)"""
-        return self.truth().preference(self.tastes(rows, day))
+        return self.truth().preference(self.tastes(rows, day), self.senses(rows))
+
+    def senses(self, rows: npt.NDArray[np.int64]) -> npt.NDArray[np.float32]:
+        """Return the looks and sounds that users like best; rows as in `tastes`. (n, n_senses)"""
+        angles = np.concatenate([block.senses for block in self._blocks()])
+        return angles[rows]
 
     def _blocks(self) -> Iterator[UserBlock]:
         return (build_block(start, self.settings) for start in range(0, self.settings.n_users, USERS_PER_BLOCK))
