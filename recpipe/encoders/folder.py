@@ -11,18 +11,19 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, cast, get_args
+from typing import Any, Literal
 
-from recpipe.encoders.settings import Pooling
+from recpipe.encoders.settings import POOLINGS, Pooling
 from recpipe.errors import UnavailableError
 
 MODULES_FILE = "modules.json"
 DENSE_ACTIVATIONS = ("Identity", "Tanh", "ReLU", "GELU", "SiLU", "Sigmoid")
 
+# In the order in which sentence-transformers puts the vectors behind one another.
 _POOLING_FLAGS = {
     "pooling_mode_cls_token": "cls",
-    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_max_tokens": "max",
+    "pooling_mode_mean_tokens": "mean",
     "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
     "pooling_mode_weightedmean_tokens": "weightedmean",
     "pooling_mode_lasttoken": "lasttoken",
@@ -68,8 +69,10 @@ class EncoderFolder:
         config_files: Everything else that can change a vector: tokeniser and module files.
         pooling: As stated by the folder; None where it states none.
         unsupported_pooling: What it states where recpipe has no such pooling.
+        model_type: Kind of transformer, as in its config.json.
         heads: Modules after pooling, in order.
         prompts: Prompt texts by name ("query", "document", ...).
+        prompt_is_pooled: Whether the prompt's tokens count in the pooling.
         max_length: Longest text in tokens; None where nothing states one.
         max_positions: Tokens the position table of the transformer holds; None: no such table.
         expected_sha256: What the first weight file must hash to; None: anything.
@@ -82,6 +85,7 @@ class EncoderFolder:
     config_files: tuple[Path, ...]
     pooling: Pooling | None = None
     unsupported_pooling: str | None = None
+    model_type: str = ""
     heads: tuple[Head, ...] = ()
     prompts: dict[str, str] = field(default_factory=dict)
     default_prompt_name: str | None = None
@@ -135,6 +139,7 @@ def read_folder(name: str, path: Path, *, expected_sha256: str | None = None) ->
         config_files=_existing(path, transformer_path, [directory for _, directory in modules]),
         pooling=pooling,
         unsupported_pooling=unsupported,
+        model_type=str(config.get("model_type") or ""),
         heads=heads,
         prompts={key: value for key, value in (prompts_config.get("prompts") or {}).items() if value is not None},
         default_prompt_name=prompts_config.get("default_prompt_name"),
@@ -202,11 +207,11 @@ def _pooling_of(modules: list[tuple[str, str]], path: Path) -> tuple[Pooling | N
         # sentence-transformers takes the mean when no flag is set.
         stated = [mode for flag, mode in _POOLING_FLAGS.items() if config.get(flag)] or ["mean"]
     modes = [stated] if isinstance(stated, str) else list(stated)
-    mode = "last_token" if modes == ["lasttoken"] else "+".join(modes)
+    modes = ["last_token" if mode == "lasttoken" else mode for mode in modes]
     prompt_is_pooled = bool(config.get("include_prompt", True))
-    if mode in get_args(Pooling):
-        return cast(Pooling, mode), None, prompt_is_pooled
-    return None, mode, prompt_is_pooled
+    if set(modes) <= set(POOLINGS) - {"pooler"}:
+        return "+".join(modes), None, prompt_is_pooled
+    return None, "+".join(modes), prompt_is_pooled
 
 
 def _heads_of(name: str, path: Path, modules: list[tuple[str, str]]) -> tuple[Head, ...]:

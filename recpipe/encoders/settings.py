@@ -4,12 +4,25 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt, field_validator
+from pydantic import AfterValidator, Field, PositiveFloat, PositiveInt, field_validator
 
 from recpipe.config import Execution, Settings
 from recpipe.schemas import TEXT, TITLE
 
-Pooling = Literal["mean", "cls", "pooler", "last_token"]
+POOLINGS = ("mean", "cls", "last_token", "max", "mean_sqrt_len_tokens", "weightedmean", "pooler")
+"""Ways from token vectors to one vector; all but pooler can be joined by "+"."""
+
+
+Pooling = str
+"""One of `POOLINGS`, or several joined by "+": their vectors behind one another."""
+
+
+def _known_pooling(value: str) -> str:
+    if value not in {"auto", "pooler"} and not set(value.split("+")) <= set(POOLINGS) - {"pooler"}:
+        raise ValueError(f"choose from auto, {', '.join(POOLINGS)}, or join some of all but the last, as in cls+mean")
+    return value
+
+
 Precision = Literal["float32", "float16", "bfloat16"]
 Role = Literal["query", "document"]
 
@@ -27,8 +40,10 @@ class EncoderSettings(Settings):
     model_name: str = Field(default="sentence-transformers/all-MiniLM-L6-v2", min_length=1)
     """A local folder, an installed model package or a name on the Hugging Face hub, tried in that order."""
 
-    pooling: Literal["auto"] | Pooling = "auto"
-    """How token vectors become one vector; auto reads it from the model folder's sentence-transformers files."""
+    pooling: Annotated[str, AfterValidator(_known_pooling)] = "auto"
+    """How token vectors become one vector: mean, cls (the first), last_token, max, mean_sqrt_len_tokens,
+    weightedmean (later tokens weigh more), pooler (the model's own), or several behind one another (cls+mean);
+    auto reads it from the model folder's sentence-transformers files."""
 
     normalise: Literal["always", "auto"] = "always"
     """always: vectors have unit length; auto: only where the model folder asks for it."""

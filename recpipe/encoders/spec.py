@@ -27,6 +27,7 @@ class EncoderSpec:
         max_length: Tokens, special ones included.
         normalise: Vectors are scaled to unit length, whatever the folder's modules do.
         code: `CODE_VERSION`.
+        chunked: Long texts are encoded in pieces instead of their beginning.
     """
 
     weights: str
@@ -36,11 +37,15 @@ class EncoderSpec:
     max_length: int
     precision: Precision
     code: int = CODE_VERSION
+    chunked: bool = False
 
     @property
     def identity(self) -> dict[str, str | int | bool]:
         """The fields as plain JSON values, for a manifest."""
-        return asdict(self)
+        fields = asdict(self)
+        if not self.chunked:  # keys made before there was a choice stay what they were
+            del fields["chunked"]
+        return fields
 
     @property
     def key(self) -> str:
@@ -68,6 +73,7 @@ def spec(folder: EncoderFolder, settings: EncoderSettings, *, role: Role, weight
         prompt=choose_prompt(folder, settings, role),
         max_length=choose_max_length(folder, settings),
         precision=settings.precision,
+        chunked=settings.on_truncate == "chunk_mean",
     )
 
 
@@ -82,7 +88,7 @@ def choose_pooling(folder: EncoderFolder, settings: EncoderSettings) -> Pooling:
     else:
         reason = f"'{folder.name}' does not say how its token vectors are pooled (no sentence-transformers files)"
     raise ConfigError(
-        reason, where=str(folder.path), next_step="state it: --set encoder.pooling=mean (or cls, pooler, last_token)"
+        reason, where=str(folder.path), next_step="state it: --set encoder.pooling=mean (or cls, last_token, ...)"
     )
 
 
@@ -123,25 +129,3 @@ def choose_prompt(folder: EncoderFolder, settings: EncoderSettings, role: Role) 
             next_step='use it without prompt: --set encoder.query_prompt="" --set encoder.document_prompt=""',
         )
     return prompt
-
-
-def prompt_hint(folder: EncoderFolder, settings: EncoderSettings) -> str | None:
-    """Return a warning where a model's family is known to need prompts and none are set."""
-    if any(choose_prompt(folder, settings, role) for role in _ROLES):
-        return None
-    name = folder.name.rstrip("/").rpartition("/")[2].lower()
-    for family, advice in _FAMILIES_WITH_PROMPTS.items():
-        if name.startswith(family):
-            return f"'{folder.name}' looks like a model trained with prompts ({advice}) but none are set"
-    return None
-
-
-_ROLES: tuple[Role, ...] = ("query", "document")
-_FAMILIES_WITH_PROMPTS = {
-    "e5-": 'encoder.query_prompt "query: ", encoder.document_prompt "passage: "',
-    "multilingual-e5": 'encoder.query_prompt "query: ", encoder.document_prompt "passage: "',
-    "bge-small-en": "encoder.query_prompt, see its model card",
-    "bge-base-en": "encoder.query_prompt, see its model card",
-    "bge-large-en": "encoder.query_prompt, see its model card",
-    "qwen3-embedding": "encoder.query_prompt, see its model card",
-}

@@ -47,10 +47,27 @@ def count_tokens(tokenizer: Any, texts: Sequence[str]) -> npt.NDArray[np.int64]:
     """Return (n,) int64: tokens of each text, without special tokens and without truncation."""
     counts: list[int] = []
     for start in range(0, len(texts), _TEXTS_A_CALL):
-        part = list(texts[start : start + _TEXTS_A_CALL])
-        encoding = tokenizer(part, add_special_tokens=False, truncation=False, padding=False, verbose=False)
-        counts += [len(row) for row in encoding["input_ids"]]
+        counts += [len(row) for row in bare_ids(tokenizer, texts[start : start + _TEXTS_A_CALL])]
     return np.asarray(counts, dtype=np.int64)
+
+
+def bare_ids(tokenizer: Any, texts: Sequence[str]) -> list[list[int]]:
+    """Return the token ids of each text, without special tokens and without truncation."""
+    if not texts:
+        return []
+    encoding = tokenizer(list(texts), add_special_tokens=False, truncation=False, padding=False, verbose=False)
+    return [list(row) for row in encoding["input_ids"]]
+
+
+def prompt_length(tokenizer: Any, prompt: str, *, max_length: int) -> int:
+    """Return how many tokens at the beginning of a prompted text are special ones or the prompt's.
+
+    Counted as sentence-transformers does: the tokens of the prompt alone, a special token at its end left out.
+    """
+    if not prompt:
+        return 0
+    ids = tokenizer(prompt, truncation=True, max_length=max_length, verbose=False)["input_ids"]
+    return len(ids) - int(ids[-1] in tokenizer.all_special_ids)
 
 
 def _truncated(tokenizer: Any, encoding: Any, texts: list[str], max_length: int) -> list[bool]:

@@ -14,7 +14,7 @@ from recpipe.encoders import resolve as resolve_module
 from recpipe.encoders.folder import read_folder
 from recpipe.encoders.resolve import PACKAGED, ModelPackage, resolve, verify_weights
 from recpipe.encoders.settings import EncoderSettings
-from recpipe.encoders.spec import choose_prompt, prompt_hint, spec
+from recpipe.encoders.spec import choose_prompt, spec
 from recpipe.errors import ConfigError, UnavailableError
 
 DEFAULT = EncoderSettings().model_name
@@ -154,12 +154,33 @@ def test_both_spellings_of_pooling_are_read(tmp_path: Path, config: dict[str, ob
     assert read_folder("tiny", tmp_path).pooling == pooling
 
 
-@pytest.mark.parametrize("config", [{"pooling_mode_max_tokens": True}, {"pooling_mode": ["cls", "max"]}])
+@pytest.mark.parametrize(
+    ("config", "pooling"),
+    [
+        ({"pooling_mode_max_tokens": True}, "max"),
+        ({"pooling_mode_mean_tokens": True, "pooling_mode_max_tokens": True}, "max+mean"),
+        ({"pooling_mode": ["mean", "lasttoken"]}, "mean+last_token"),
+        ({}, "mean"),
+    ],
+)  # fmt: skip
+def test_poolings_of_a_folder_keep_their_order(tmp_path: Path, config: dict[str, object], pooling: str) -> None:
+    build_tiny_bert(tmp_path)
+    write_json(tmp_path / "1_Pooling" / "config.json", config)
+    assert read_folder("tiny", tmp_path).pooling == pooling
+
+
+@pytest.mark.parametrize("config", [{"pooling_mode": "attention"}, {"pooling_mode": ["cls", "attention"]}])
 def test_a_pooling_recpipe_lacks_is_named(tmp_path: Path, config: dict[str, object]) -> None:
     build_tiny_bert(tmp_path)
     write_json(tmp_path / "1_Pooling" / "config.json", config)
-    with pytest.raises(ConfigError, match="max"):
+    with pytest.raises(ConfigError, match="attention"):
         spec(read_folder("tiny", tmp_path), EncoderSettings(), role="query", weights_digest="x")
+
+
+@pytest.mark.parametrize("pooling", ["mean+pooler", "mean+", "median", ""])
+def test_an_unknown_pooling_is_refused(pooling: str) -> None:
+    with pytest.raises(ValueError, match="mean_sqrt_len_tokens"):
+        EncoderSettings(pooling=pooling)
 
 
 @pytest.mark.parametrize(
@@ -253,6 +274,7 @@ def test_whatever_changes_a_vector_changes_the_key(tmp_path: Path) -> None:
         EncoderSettings(precision="bfloat16"),
         EncoderSettings(normalise="auto"),
         EncoderSettings(query_prompt="q: "),
+        EncoderSettings(on_truncate="chunk_mean"),
     ]
     keys = {spec(folder, settings, role="query", weights_digest="x").key for settings in changed}
     keys.add(spec(folder, EncoderSettings(), role="query", weights_digest="y").key)
@@ -260,10 +282,3 @@ def test_whatever_changes_a_vector_changes_the_key(tmp_path: Path) -> None:
     assert all(len(key) == 20 for key in keys)
     same = EncoderSettings(batch_tokens=7, on_truncate="error")
     assert spec(folder, same, role="query", weights_digest="x").key in keys
-
-
-def test_a_family_trained_with_prompts_gets_a_hint(tmp_path: Path) -> None:
-    folder = read_folder("intfloat/e5-small-v2", build_tiny_bert(tmp_path))
-    assert "query: " in (prompt_hint(folder, EncoderSettings()) or "")
-    assert prompt_hint(folder, EncoderSettings(query_prompt="query: ")) is None
-    assert prompt_hint(read_folder("tiny", tmp_path), EncoderSettings()) is None

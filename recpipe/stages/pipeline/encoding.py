@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from recpipe import logs
 from recpipe.encoders.fields import is_blank
 from recpipe.encoders.folder import EncoderFolder
+from recpipe.encoders.prompts import prompt_hint
 from recpipe.encoders.resolve import resolve
 from recpipe.encoders.settings import EncoderSettings, Role
-from recpipe.encoders.spec import EncoderSpec, prompt_hint, spec
+from recpipe.encoders.spec import EncoderSpec, spec
 from recpipe.errors import ConfigError, DataError
 from recpipe.schemas import EMBEDDING
 from recpipe.store.artifacts import ArtifactReader
