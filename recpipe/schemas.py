@@ -106,6 +106,11 @@ BLOCK_PREFIX = "embedding_"
 PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the user's own text.", optional=True, nullable=True)
 HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", optional=True, nullable=True)
 
+MEDIA_COLUMN = Column("column", Type.STRING, "The column that names the file: image or audio.")
+MEDIA_PATH = Column("path", Type.STRING, "The file, as the table names it.")
+FAILURE_CODE = Column("code", Type.STRING, "What is wrong: missing, outside, unreadable, too_large, unsupported, empty or silent.")
+FAILURE_MESSAGE = Column("message", Type.STRING, "The same in a sentence, with its figures.")
+
 FEATURE = Column("feature", Type.STRING, "Name of one behaviour feature: a coordinate of x.")
 FEATURE_KIND = Column("kind", Type.STRING, "How it is computed: count, recency, rating, share, hour, weekday, numeric or category.")
 FEATURE_SOURCE = Column("source_column", Type.STRING, "Column it is computed from.", nullable=True)
@@ -199,6 +204,14 @@ USER_EMBEDDINGS = Artifact(
     "user_embeddings", 1, Scope.VIEW, "Users as vectors z: the normalised weighted mean of the parts that exist.",
     (USER_ID, PROFILE_EMBEDDING, HISTORY_EMBEDDING, EMBEDDING), key=("user_id",), extra=True,
 )
+ITEM_MEDIA_ERRORS = Artifact(
+    "item_media_errors", 1, Scope.SHARED, "Pictures and sounds of items that give no vector, and why; written also when too many do.",
+    (ITEM_ID, MEDIA_COLUMN, MEDIA_PATH, FAILURE_CODE, FAILURE_MESSAGE), key=("item_id", "column"),
+)
+USER_MEDIA_ERRORS = Artifact(
+    "user_media_errors", 1, Scope.VIEW, "The same of users.",
+    (USER_ID, MEDIA_COLUMN, MEDIA_PATH, FAILURE_CODE, FAILURE_MESSAGE), key=("user_id", "column"),
+)
 USER_PROFILES = Artifact(
     "user_profiles", 1, Scope.VIEW, "Profiles p = [x, c, centre of c].",
     (USER_ID, FEATURES, SEGMENT, CENTRE, DISTANCE), key=("user_id",),
@@ -280,7 +293,8 @@ TAGS = Artifact(
 ARTIFACTS: dict[str, Artifact] = {
     artifact.name: artifact
     for artifact in (
-        USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, USER_EMBEDDINGS, USER_PROFILES, PROFILE_FEATURES,
+        USERS, ITEMS, INTERACTIONS, TAGS, ITEM_EMBEDDINGS, ITEM_MEDIA_ERRORS, USER_EMBEDDINGS, USER_MEDIA_ERRORS,
+        USER_PROFILES, PROFILE_FEATURES,
         SEGMENTS, SEGMENT_SPACE, MODEL, ITEM_VECTORS, TRAINING_HISTORY, MODEL_CHOICE, RECOMMENDATIONS, TRAIN_INTERACTIONS, VALIDATION_INTERACTIONS, TEST_INTERACTIONS,
         METRICS, METRIC_DIFFERENCES, USER_METRICS, TRIALS,
     )

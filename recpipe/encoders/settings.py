@@ -133,8 +133,8 @@ class AudioEncoderSettings(Settings):
 class MediaSettings(Settings):
     """Which files of pictures and sounds are read, and how many may fail."""
 
-    max_bad_share: float = Field(default=0.05, ge=0.0, le=1.0)
-    """A larger share of files that cannot be read fails the stage; 1 allows any share."""
+    max_bad_share: Annotated[float, Execution(), Field(ge=0.0, le=1.0)] = 0.05
+    """A larger share of files that cannot be read, among those a column names, fails the stage; 1 allows any."""
 
     max_megabytes: PositiveFloat = 50.0
     """Largest file, in MB."""

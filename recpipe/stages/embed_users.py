@@ -6,11 +6,18 @@ import itertools
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-from recpipe.config import Settings
-from recpipe.encoders.settings import QueryEncoderSettings, UsersSettings
+from recpipe.config import Execution, Settings
+from recpipe.encoders.settings import (
+    AudioEncoderSettings,
+    ImageEncoderSettings,
+    MediaSettings,
+    QueryEncoderSettings,
+    UsersSettings,
+)
 from recpipe.errors import ConfigError, DataError
+from recpipe.ingest.settings import DataSettings
 from recpipe.schemas import (
     EMBEDDING,
     HISTORY_EMBEDDING,
@@ -22,6 +29,7 @@ from recpipe.schemas import (
     TITLE,
     USER_EMBEDDINGS,
     USER_ID,
+    USER_MEDIA_ERRORS,
     USERS,
 )
 from recpipe.stages.base import Given, Input, Output, Stage
@@ -34,6 +42,7 @@ if TYPE_CHECKING:
     from recpipe.stages.pipeline.context import StageContext
     from recpipe.stages.pipeline.encoding import CachedEncoder
     from recpipe.stages.pipeline.events import Events
+    from recpipe.stages.pipeline.media_encoding import MediaBlocks
     from recpipe.store.fingerprint import FileDigests
 
 
@@ -41,8 +50,13 @@ class EmbedUsersSettings(Settings):
     """What decides the user embeddings."""
 
     encoder: QueryEncoderSettings
+    image_encoder: ImageEncoderSettings
+    audio_encoder: AudioEncoderSettings
+    media: MediaSettings
     users: UsersSettings
     as_of: datetime | None
+    # only the media root is read, which the tables' fingerprints already hold
+    data: Annotated[DataSettings, Execution()]
 
 
 def history_mode(users: UsersSettings, given: Given) -> str:
@@ -64,6 +78,10 @@ def _with_mean(settings: EmbedUsersSettings, given: Given) -> bool:
     return history_mode(settings.users, given) == "mean"
 
 
+def _with_media(settings: EmbedUsersSettings, given: Given) -> bool:
+    return settings.image_encoder.model_name is not None or settings.audio_encoder.model_name is not None
+
+
 @dataclass
 class _EmbedUsers:
     """Encodes a range of the users table."""
@@ -76,6 +94,7 @@ class _EmbedUsers:
     items: Path | None
     interactions: Path | None
     item_embeddings: Path | None
+    media: MediaBlocks
 
     def setup(self) -> None:
         from recpipe.stages.pipeline.events import UserEvents, column_array
@@ -107,7 +126,8 @@ class _EmbedUsers:
         from recpipe.stages.pipeline.events import column_array
         from recpipe.store.arrow import vector_array
 
-        table = self._users.row_range(start, stop, [USER_ID.name, *(c for c in self.columns if c != USER_ID.name)])
+        wanted = {*self.columns, *self.media.columns} - {USER_ID.name}
+        table = self._users.row_range(start, stop, [USER_ID.name, *sorted(wanted)])
         ids = column_array(table, USER_ID.name)
         texts: list[str | None] = [None] * len(ids)
         if self.columns:
@@ -134,6 +154,7 @@ class _EmbedUsers:
             PROFILE_EMBEDDING.name: vector_array(profile, profile_present),
             HISTORY_EMBEDDING.name: vector_array(history, history_present),
             EMBEDDING.name: vector_array(z, present),
+            **self.media.arrays(table),
         }
         return pa.table(columns), counts
 
@@ -183,14 +204,15 @@ class _EmbedUsers:
 
 
 def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
-    from recpipe.stages.pipeline import encoding
+    from recpipe.stages.pipeline import encoding, media_encoding
 
     folder, found = encoding.encoder_spec(settings.encoder, "query", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
     mode = history_mode(settings.users, context.given)
     users = context.read(USERS)
     columns = [name for name in settings.encoder.user_text if name in users.columns]
-    if mode == "none":
+    files = media_encoding.media_files(settings, context, users)
+    if mode == "none" and not files:
         columns = encoding.text_columns(users, settings.encoder.user_text, "encoder.user_text")
     if mode == "text" and not context.read(ITEMS).has(TITLE):
         raise ConfigError(
@@ -198,7 +220,11 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         )
     if mode == "mean":
         documents = encoding.identity(settings.encoder, "document", context.digests)
+        documents = media_encoding.with_media(documents, settings, context.digests)
         encoding.require_same_encoder(context.read(ITEM_EMBEDDINGS), documents)
+    media = media_encoding.MediaBlocks()
+    if _with_media(settings, context.given):
+        media = media_encoding.encode_files(files, context, users, USER_MEDIA_ERRORS, unit="users")
     task = _EmbedUsers(
         users.path,
         columns,
@@ -208,6 +234,7 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         context.path(ITEMS) if context.has(ITEMS) else None,
         context.path(INTERACTIONS) if context.has(INTERACTIONS) else None,
         context.path(ITEM_EMBEDDINGS) if context.has(ITEM_EMBEDDINGS) else None,
+        media,
     )
     counts = context.map_rows(
         USER_EMBEDDINGS,
@@ -217,6 +244,7 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         unit="users",
         encoder=found.identity,
         history=mode,
+        **media.manifest,
     )
     encoding.report_counts(counts, "users")
     if counts.get("without_embedding"):
@@ -225,8 +253,9 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
 
 def _identity(settings: EmbedUsersSettings, digests: FileDigests) -> str:
     from recpipe.stages.pipeline.encoding import identity
+    from recpipe.stages.pipeline.media_encoding import with_media
 
-    return identity(settings.encoder, "query", digests)
+    return with_media(identity(settings.encoder, "query", digests), settings, digests)
 
 
 STAGE = Stage(
@@ -234,7 +263,8 @@ STAGE = Stage(
     summary="Encode every user's text and history to a vector.",
     description="Encode the text users wrote (`encoder.user_text`) and summarise what they took (`users.history`): "
     "the recency-weighted mean of their items' vectors, or the titles as text. "
-    "The user's vector is the weighted mean of the parts that exist; users with neither have none and are counted.",
+    "The user's vector is the weighted mean of the parts that exist; users with neither have none and are counted. "
+    "Pictures and sounds of users (`image_encoder`, `audio_encoder`) become vector columns of their own.",
     example="recpipe embed-users --users users.csv --interactions interactions.csv --items items.csv",
     version=1,
     settings=EmbedUsersSettings,
@@ -244,7 +274,7 @@ STAGE = Stage(
         Input(ITEMS, when=_with_titles),
         Input(ITEM_EMBEDDINGS, when=_with_mean),
     ),
-    writes=(Output(USER_EMBEDDINGS),),
+    writes=(Output(USER_EMBEDDINGS), Output(USER_MEDIA_ERRORS, when=_with_media)),
     run=_run,
     identity=_identity,
 )

@@ -53,7 +53,7 @@ def _settings_of(table: Artifact, *own: str) -> type[TableSettings]:
     """Return settings in which only what concerns one table enters the fingerprint.
 
     Args:
-        own: Keys of `data` that concern no other table.
+        own: Keys of `data` that do not concern every table.
     """
     sections = {name: type(DataSettings.model_fields[name].default) for name in _BY_TABLE}
     nested = {name: _reading(section, [table.name]) for name, section in sections.items()}
@@ -169,7 +169,7 @@ TABLE_STAGES: dict[str, Stage[TableSettings]] = {
         description="Read and check the users; without a table of them, take the users of the interactions.",
         example="",
         version=1,
-        settings=_settings_of(USERS),
+        settings=_settings_of(USERS, "media_root"),
         reads=(Input(INTERACTIONS, when=_derived),),
         writes=(Output(USERS),),
         run=_run_users,

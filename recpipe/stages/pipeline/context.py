@@ -118,16 +118,21 @@ class StageContext:
 
     def write(self, artifact: Artifact) -> ArtifactWriter:
         """Open a declared output; use as a context manager and `commit`."""
-        return ArtifactWriter(self._output(artifact), artifact, published(self._plan, artifact))
+        return ArtifactWriter(self.output(artifact), artifact, published(self._plan, artifact))
 
-    def _output(self, artifact: Artifact) -> Path:
+    def output(self, artifact: Artifact) -> Path:
+        """Return the path of a declared output.
+
+        Raises:
+            RecpipeError: The stage does not declare it, or not under these settings.
+        """
         if artifact.name not in self._plan.outputs:
             raise RecpipeError(f"{self._plan.stage.name} writes {artifact.name} without declaring it")
         return self._plan.outputs[artifact.name]
 
     def write_model(self, artifact: Artifact, save: Callable[[Path], None]) -> Path:
         """Publish a model folder and make it the current one."""
-        return model_folders.publish_model(self._output(artifact), published(self._plan, artifact), save)
+        return model_folders.publish_model(self.output(artifact), published(self._plan, artifact), save)
 
     def write_inside(self, folder: Path, artifact: Artifact) -> ArtifactWriter:
         """Open an artifact inside a model folder that is being written."""

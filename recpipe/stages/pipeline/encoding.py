@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -213,16 +214,28 @@ def _as_text(value: object) -> str | None:
 def require_same_encoder(reader: ArtifactReader, expected: str) -> None:
     """Refuse to mix vectors of two encoders.
 
+    Encoders of pictures and sounds (` + image NAME@KEY` behind that of texts) are compared where both sides
+    have one.
+
     Raises:
         DataError: The artifact's vectors come from another encoder than `expected`.
     """
     found = reader.manifest.identity if reader.manifest else None
-    if found is not None and found != expected:
+    if found is None:
+        return
+    theirs, ours = _encoders_in(found), _encoders_in(expected)
+    if any(theirs[kind] != ours[kind] for kind in theirs.keys() & ours.keys()):
         raise DataError(
             f"{reader.artifact.name} come from the encoder {found}, not {expected}: their vectors do not compare",
             where=str(reader.path),
             next_step="run: recpipe embed-items with the same encoder settings",
         )
+
+
+def _encoders_in(identity: str) -> dict[str, str]:
+    """Return the encoders in an identity by what they encode."""
+    text, *others = re.split(r" \+ (image|audio) ", identity)
+    return {"text": text, **dict(zip(others[::2], others[1::2], strict=True))}
 
 
 def report_counts(counts: dict[str, Any], rows: str, *, column: str = EMBEDDING.name) -> None:

@@ -1,0 +1,152 @@
+"""Files of pictures or sounds to vectors, each content once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from recpipe.encoders.fields import is_blank
+from recpipe.encoders.media_files import BadFileError, locate, unreadable
+from recpipe.encoders.media_spec import MediaEncoderSettings, MediaModel, Modality
+from recpipe.encoders.settings import MediaSettings
+from recpipe.schemas import AUDIO, IMAGE, Column
+from recpipe.store.cache import EmbeddingCache, content_keys
+from recpipe.store.fingerprint import FileDigests
+
+if TYPE_CHECKING:
+    from recpipe.encoders.media import MediaEncoder
+
+COLUMNS: dict[Modality, Column] = {"image": IMAGE, "audio": AUDIO}
+"""The columns of paths."""
+
+_DIGESTS = ".media_digests.json"
+
+
+@dataclass(frozen=True, slots=True)
+class FileVectors:
+    """What n rows of a column of paths hold.
+
+    Attributes:
+        vectors: (n, dim) float32; zero where there is none.
+        present: (n,) bool.
+        failed: What is wrong with the files that gave none, by row.
+        n_named: Rows that name a file.
+        n_cached: Rows whose file the cache knew.
+    """
+
+    vectors: NDArray[np.float32]
+    present: NDArray[np.bool_]
+    failed: dict[int, BadFileError]
+    n_named: int
+    n_cached: int
+
+
+@dataclass
+class _Named:
+    """The files that rows name: their rows, paths and digests, and what is wrong with the others, by row."""
+
+    rows: list[int] = field(default_factory=list)
+    files: list[Path] = field(default_factory=list)
+    digests: list[str] = field(default_factory=list)
+    failed: dict[int, BadFileError] = field(default_factory=dict)
+
+
+@dataclass
+class CachedFiles:
+    """Encodes files, each content once: what the cache knows is neither decoded nor computed again.
+
+    The model is loaded when the first unknown file comes. A file is hashed again when its size or
+    modification time has changed.
+
+    Attributes:
+        root: The media root, resolved.
+        cache_folder: The embedding cache.
+    """
+
+    model: MediaModel
+    settings: MediaEncoderSettings
+    media: MediaSettings
+    root: Path
+    device: str
+    cache_folder: Path
+    _encoder: MediaEncoder | None = None
+    _cache: EmbeddingCache | None = None
+    _digests: FileDigests | None = None
+
+    @property
+    def column(self) -> str:
+        """The column of paths."""
+        return COLUMNS[self.model.modality].name
+
+    @property
+    def encoder(self) -> MediaEncoder:
+        """The loaded encoder."""
+        if self._encoder is None:
+            from recpipe.encoders import media
+
+            self._encoder = media.load(self.model, self.settings, self.media, device=self.device)
+        return self._encoder
+
+    def read(self, paths: Sequence[str | None]) -> FileVectors:
+        """Return the vectors of the files that rows name.
+
+        Raises:
+            DataError: A vector is not finite or zero.
+        """
+        if self._cache is None:
+            self._cache = EmbeddingCache(self.cache_folder, self.model.key)
+        named = self._named(paths)
+        n_named = len(named.rows) + len(named.failed)
+        rows, keys = np.asarray(named.rows, dtype=np.int64), content_keys(named.digests)
+        cached = self._cache.lookup(keys)
+        vectors = np.zeros((len(paths), self._cache.dim or self.encoder.dim), np.float32)
+        present = np.zeros(len(paths), bool)
+        if cached.found.any():
+            vectors[rows[cached.found]], present[rows[cached.found]] = cached.vectors[cached.found], True
+        unknown = np.flatnonzero(~cached.found)
+        if len(unknown):
+            _, firsts, inverse = np.unique(keys[unknown], axis=0, return_index=True, return_inverse=True)
+            # in the order of the table, not of the keys: neighbouring files are read together
+            order = np.argsort(firsts)
+            place_of = np.argsort(order)[inverse.reshape(-1)]  # of each unknown row, among the distinct ones
+            distinct = unknown[firsts[order]]
+            encoded = self.encoder.encode([named.files[place] for place in distinct.tolist()])
+            good = np.array([place not in encoded.failed for place in range(len(distinct))], dtype=bool)
+            self._cache.add(keys[distinct[good]], encoded.vectors[good], np.zeros(int(good.sum()), bool))
+            vectors[rows[unknown]], present[rows[unknown]] = encoded.vectors[place_of], good[place_of]
+            for row, place in zip(rows[unknown].tolist(), place_of.tolist(), strict=True):
+                if not good[place]:
+                    named.failed[row] = encoded.failed[place]
+        return FileVectors(vectors, present, dict(sorted(named.failed.items())), n_named, int(cached.found.sum()))
+
+    def _named(self, paths: Sequence[str | None]) -> _Named:
+        """Find and hash the files that rows name."""
+        if self._digests is None:
+            self._digests = FileDigests(self.cache_folder / _DIGESTS)
+        named = _Named()
+        for row, path in enumerate(paths):
+            if path is None or is_blank(path):
+                continue
+            try:
+                file = locate(path, self.root, max_megabytes=self.media.max_megabytes)
+                digest = _digest(self._digests, file)
+            except BadFileError as error:
+                named.failed[row] = error
+                continue
+            named.rows.append(row)
+            named.files.append(file)
+            named.digests.append(digest)
+        self._digests.save()
+        return named
+
+
+def _digest(digests: FileDigests, file: Path) -> str:
+    try:
+        return digests.digest(file)
+    except OSError as error:  # no permission, or gone since
+        raise unreadable(error) from error
