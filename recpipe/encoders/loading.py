@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from recpipe.encoders.backends import TOLERANCE, Backend, TorchBackend, deviation, probe
 from recpipe.encoders.folder import EncoderFolder, Head
-from recpipe.encoders.settings import Pooling
+from recpipe.encoders.packed import PackedBackend, can_pack
+from recpipe.encoders.settings import EncoderSettings, Pooling
+from recpipe.encoders.spec import choose_max_length, choose_pooling
 from recpipe.errors import UnavailableError
+
+logger = logging.getLogger(__name__)
 
 # Encoder-decoders of which only the encoder is wanted; some folders hold no decoder at all.
 _ENCODER_OF = frozenset({"t5", "mt5", "umt5"})
@@ -70,6 +77,36 @@ def load_transformer(folder: EncoderFolder, pooling: Pooling) -> Any:
         )
     _check_missing(folder, sorted(info["missing_keys"]), pooling)
     return model.float().eval().requires_grad_(False)
+
+
+def load_backend(folder: EncoderFolder, settings: EncoderSettings, *, tokenizer: Any, device: str) -> Backend:
+    """Load the transformer and return what computes it fastest, checked against the plain way.
+
+    Raises:
+        UnavailableError: It cannot be loaded.
+    """
+    model = load_transformer(folder, choose_pooling(folder, settings))
+    pad = int(tokenizer.pad_token_id or 0)
+    threads = 1 if device.startswith("cuda") else torch.get_num_threads()
+    plain = TorchBackend(model, pad=pad, device=device, precision=settings.precision, threads=threads)
+    if device != "cpu" or settings.precision != "float32" or not can_pack(model):
+        return plain
+    packed = PackedBackend(model, pad=pad, threads=threads)
+    tokens = probe(
+        vocabulary=int(model.config.vocab_size),
+        max_length=choose_max_length(folder, settings),
+        pad=pad,
+        with_types="token_type_ids" in tokenizer.model_input_names,
+    )
+    try:
+        difference = deviation(plain, packed, tokens)
+    except (RuntimeError, TypeError) as error:
+        logger.warning("'%s' is computed with padding, its packed form fails: %s", folder.name, error)
+        return plain
+    if difference > TOLERANCE:
+        logger.warning("'%s' is computed with padding, its packed form differs by %.1e", folder.name, difference)
+        return plain
+    return packed
 
 
 def load_dense(folder: EncoderFolder, head: Head) -> nn.Module:

@@ -6,7 +6,7 @@ prompts. What differs is the order of the work: equal texts once, texts of like 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,10 +15,11 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from recpipe.encoders.batching import Tokens, padded, token_batches, unique_texts
+from recpipe.encoders.backends import Backend
+from recpipe.encoders.batching import Tokens, in_threads, one_ahead, parts_of, token_batches, unique_texts
 from recpipe.encoders.fields import is_blank
 from recpipe.encoders.folder import EncoderFolder
-from recpipe.encoders.loading import load_dense, load_tokenizer, load_transformer
+from recpipe.encoders.loading import load_backend, load_dense, load_tokenizer
 from recpipe.encoders.pooling import pool
 from recpipe.encoders.precision import require_precision
 from recpipe.encoders.resolve import verify_weights
@@ -27,7 +28,6 @@ from recpipe.encoders.spec import choose_max_length, choose_pooling, choose_prom
 from recpipe.encoders.tokenizing import count_tokens, tokenize
 from recpipe.errors import DataError, UnavailableError
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 # Below this a vector has no direction.
 _SMALLEST_NORM = 1e-12
 
@@ -67,9 +67,8 @@ class TextEncoder:
         settings: EncoderSettings,
         *,
         role: Role,
-        device: str,
         tokenizer: Any,
-        model: Any,
+        backend: Backend,
         dense: Sequence[nn.Module],
     ) -> None:
         self.max_length = choose_max_length(folder, settings)
@@ -77,12 +76,12 @@ class TextEncoder:
         self._pooling = choose_pooling(folder, settings)
         self._folder = folder
         self._settings = settings
-        self._device = torch.device(device)
+        self._device = backend.device
         self._tokenizer = tokenizer
-        self._model = model.to(self._device)
+        self._backend = backend
         self._dense = [layer.to(self._device) for layer in dense]
         widths = [head.out_features for head in folder.heads if head.kind == "dense"]
-        self.dim = widths[-1] if widths else int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
+        self.dim = widths[-1] if widths else backend.hidden_dim
 
     @classmethod
     def load(cls, folder: EncoderFolder, settings: EncoderSettings, *, role: Role, device: str) -> TextEncoder:
@@ -97,17 +96,17 @@ class TextEncoder:
             UnavailableError: The model cannot be loaded, its weights are not the expected ones, or the
                 device lacks the precision.
         """
-        pooling = choose_pooling(folder, settings)
+        choose_pooling(folder, settings)
         choose_max_length(folder, settings)
         require_precision(settings.precision, device)
         verify_weights(folder)
+        tokenizer = load_tokenizer(folder)
         return cls(
             folder,
             settings,
             role=role,
-            device=device,
-            tokenizer=load_tokenizer(folder),
-            model=load_transformer(folder, pooling),
+            tokenizer=tokenizer,
+            backend=load_backend(folder, settings, tokenizer=tokenizer, device=device),
             dense=[load_dense(folder, head) for head in folder.heads if head.kind == "dense"],
         )
 
@@ -138,12 +137,16 @@ class TextEncoder:
         if blank is not None:
             raise ValueError(f"text {_name(ids, blank)} is blank")
         distinct, inverse, first = unique_texts(texts)
-        prompted = [self.prompt + text for text in self._cased(distinct)]
-        tokens = tokenize(self._tokenizer, prompted, max_length=self.max_length)
-        if self._settings.on_truncate == "error" and tokens.truncated.any():
-            self._refuse_truncation(_name(ids, int(first[tokens.truncated][0])), int(tokens.truncated[inverse].sum()))
-        raw, vectors = self._forward_all(tokens)
-        bad = ~np.isfinite(vectors).all(axis=1) | ~(raw > _SMALLEST_NORM)
+        n = len(distinct)
+        lengths, truncated = np.zeros(n, np.int64), np.zeros(n, np.bool_)
+        norms, vectors = np.zeros(n, np.float32), np.zeros((n, self.dim), np.float32)
+        parts = self._tokenized([self.prompt + text for text in self._cased(distinct)])
+        if self._settings.on_truncate == "error":
+            parts = self._none_truncated(list(parts), ids, first=first, inverse=inverse)
+        for rows, tokens in parts:
+            lengths[rows], truncated[rows] = tokens.lengths, tokens.truncated
+            norms[rows], vectors[rows] = self._forward_all(tokens)
+        bad = ~np.isfinite(vectors).all(axis=1) | ~(norms > _SMALLEST_NORM)
         if bad.any():
             row = int(first[bad][0])
             raise DataError(
@@ -154,31 +157,53 @@ class TextEncoder:
                 if self._settings.precision == "float32"
                 else "--set encoder.precision=float32",
             )
-        return Encoded(vectors[inverse], tokens.lengths[inverse], tokens.truncated[inverse])
+        return Encoded(vectors[inverse], lengths[inverse], truncated[inverse])
 
     def _cased(self, texts: Sequence[str]) -> Sequence[str]:
         return [text.lower() for text in texts] if self._folder.lower_case else texts
 
-    def _refuse_truncation(self, name: str, count: int) -> None:
-        raise DataError(
-            f"{count} texts are longer than {self.max_length} tokens, the first is {name}",
-            where="encoder.on_truncate is 'error'",
-            next_step="shorten them, or --set encoder.on_truncate=warn to encode their beginning",
-        )
+    def _tokenized(self, prompted: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64], Tokens]]:
+        """Yield rows and tokens of each part; the next part is tokenised while the caller computes."""
+        parts = parts_of(prompted)
+        texts = ([prompted[row] for row in rows.tolist()] for rows in parts)
+        tokens = one_ahead(lambda part: tokenize(self._tokenizer, part, max_length=self.max_length), texts)
+        return zip(parts, tokens, strict=True)
+
+    def _none_truncated(
+        self,
+        parts: list[tuple[npt.NDArray[np.int64], Tokens]],
+        ids: Sequence[str] | None,
+        *,
+        first: npt.NDArray[np.int64],
+        inverse: npt.NDArray[np.int64],
+    ) -> Iterator[tuple[npt.NDArray[np.int64], Tokens]]:
+        """Return the parts; DataError where a text is too long."""
+        truncated = np.zeros(len(first), np.bool_)
+        for rows, tokens in parts:
+            truncated[rows] = tokens.truncated
+        if truncated.any():
+            raise DataError(
+                f"{truncated[inverse].sum()} texts are longer than {self.max_length} tokens, "
+                f"the first is {_name(ids, int(first[truncated][0]))}",
+                where="encoder.on_truncate is 'error'",
+                next_step="shorten them, or --set encoder.on_truncate=warn to encode their beginning",
+            )
+        return iter(parts)
 
     def _forward_all(self, tokens: Tokens) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return (n,) norms before the final normalisation and (n, dim) vectors."""
         n = len(tokens.lengths)
         vectors = torch.empty((n, self.dim), dtype=torch.float32, device=self._device)
         norms = torch.empty(n, dtype=torch.float32, device=self._device)
-        precision = _DTYPES[self._settings.precision]
-        autocast = torch.autocast(self._device.type, dtype=precision, enabled=precision != torch.float32)
+
+        def compute(rows: npt.NDArray[np.int64]) -> None:
+            with self._backend.session():
+                raw = self._forward(tokens, rows)  # (b, dim)
+                index = torch.from_numpy(rows).to(self._device)
+                norms[index], vectors[index] = self._finish(raw)
+
         try:
-            with torch.inference_mode(), autocast:
-                for rows in token_batches(tokens.lengths, self._settings.batch_tokens):
-                    raw = self._forward(tokens, rows)  # (b, dim)
-                    index = torch.from_numpy(rows).to(self._device)
-                    norms[index], vectors[index] = self._finish(raw)
+            in_threads(compute, token_batches(tokens.lengths, self._settings.batch_tokens), self._backend.threads)
         except torch.cuda.OutOfMemoryError as error:
             raise UnavailableError(
                 f"device {self._device} ran out of memory",
@@ -189,22 +214,14 @@ class TextEncoder:
 
     def _forward(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> Tensor:
         """Return (b, hidden) pooled vectors of one batch."""
-        pad = self._tokenizer.pad_token_id
-        inputs = {"input_ids": self._moved(padded(tokens.ids, tokens, rows=rows, fill=0 if pad is None else int(pad)))}
-        lengths = self._moved(tokens.lengths[rows])
-        width = inputs["input_ids"].shape[1]
-        inputs["attention_mask"] = (torch.arange(width, device=self._device) < lengths.unsqueeze(1)).long()
-        if tokens.type_ids is not None:
-            inputs["token_type_ids"] = self._moved(padded(tokens.type_ids, tokens, rows=rows, fill=0))
-        output = self._model(**inputs)
-        pooler_output = getattr(output, "pooler_output", None)
-        if self._pooling == "pooler" and pooler_output is None:
+        states = self._backend.states(tokens, rows)
+        if self._pooling == "pooler" and states.pooler_output is None:
             raise UnavailableError(
                 f"'{self._folder.name}' has no pooler",
                 where="encoder.pooling",
                 next_step="--set encoder.pooling=mean or cls",
             )
-        return pool(output.last_hidden_state, lengths, self._pooling, pooler_output=pooler_output)
+        return pool(states.hidden, states.lengths, self._pooling, pooler_output=states.pooler_output)
 
     def _finish(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the modules after pooling; return smallest norms (b,) met on the way and vectors (b, dim)."""
@@ -216,12 +233,6 @@ class TextEncoder:
         if self._settings.normalise == "always":
             vectors = nn.functional.normalize(vectors, dim=1)
         return smallest, vectors
-
-    def _moved(self, values: npt.NDArray[np.int64]) -> Tensor:
-        tensor = torch.from_numpy(values)
-        if self._device.type == "cuda":  # pinned memory lets the copy run beside the computation
-            return tensor.pin_memory().to(self._device, non_blocking=True)
-        return tensor
 
 
 def _name(ids: Sequence[str] | None, row: int) -> str:
