@@ -1,34 +1,36 @@
-"""The embedding cache: a text that was embedded once is not embedded again.
+"""The embedding cache: a content that was embedded once is not embedded again.
 
-Immutable Parquet segments of (content key, vector, truncated) below `<cache>/<encoder key>/`. Any
+Immutable segments of (content key, vector, truncated) below `<cache>/<encoder key>/`. Any
 number of writers add segments; a segment's name is the digest of its keys, so writing the
 same twice changes nothing. Vectors of two encoder keys never meet: they are in two folders.
 
-A damaged segment never gives a vector: pages carry checksums, and what cannot be read is
-left out with a warning and computed again.
+A damaged row never gives a vector: rows carry checksums, and what cannot be read is left out
+with a warning and computed again. Many small segments become few when the cache is opened.
 """
 
 from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
-from contextlib import suppress
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
 from recpipe import logs
-from recpipe.store import publish
-from recpipe.store.arrow import vector_array, vector_matrix
+from recpipe.errors import LockedError
+from recpipe.store.cache_folder import KeyFolder
+from recpipe.store.cache_index import KeyIndex
+from recpipe.store.cache_merge import is_small, merge_segments
+from recpipe.store.cache_segments import DamagedSegmentError, Rows, Segment, segment_name, write_segment
+from recpipe.store.cache_upkeep import prune
 
-_KEY = "key"
-_VECTOR = "vector"
-_TRUNCATED = "truncated"
+MOST_SMALL_SEGMENTS = 64
+"""Small segments of one encoder key above which they are merged when the cache is opened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,119 +48,154 @@ class Cached:
     found: NDArray[np.bool_]
 
 
-def content_keys(contents: Sequence[str]) -> NDArray[np.uint64]:
-    """Return 128-bit keys of texts as (n, 2) uint64."""
-    raw = b"".join(hashlib.blake2b(content.encode(), digest_size=16).digest() for content in contents)
+def content_keys(contents: Sequence[str | bytes]) -> NDArray[np.uint64]:
+    """Return 128-bit keys of texts, or of files' bytes, as (n, 2) uint64."""
+    raw = b"".join(
+        hashlib.blake2b(content.encode() if isinstance(content, str) else content, digest_size=16).digest()
+        for content in contents
+    )
     return np.frombuffer(raw, dtype="<u8").reshape(-1, 2)
 
 
 class EmbeddingCache:
     """Vectors by content, for one encoder key.
 
-    Memory: 24 bytes a cached vector for the index; the vectors themselves stay on disk.
+    Memory: 24 bytes a cached vector for the index; the vectors themselves stay on disk. What it has
+    found stays there as long as it lives: nobody prunes or merges an encoder key that is in use.
+
+    Args:
+        folder: The cache.
+        encoder_key: Everything that decides a vector, as a digest.
+        about: What the key stands for (model, role, pooling, precision, ...), kept beside the vectors for people.
     """
 
-    def __init__(self, folder: Path, encoder_key: str) -> None:
-        self._folder = folder / encoder_key
-        self._paths: list[Path] = []
-        self._keys = np.zeros((0, 2), np.uint64)
-        self._segment = np.zeros(0, np.int32)
-        self._row = np.zeros(0, np.int32)
+    def __init__(self, folder: Path, encoder_key: str, *, about: Mapping[str, str] | None = None) -> None:
+        self._folder = KeyFolder(folder / encoder_key)
+        self._about = about or {}
+        self._described = False
+        self._use = ExitStack()
+        weakref.finalize(self, self._use.close)
+        self._locked = False
+        self._segments: list[Segment] = []
         self._damaged: set[Path] = set()
-        for path in sorted(self._folder.glob("*.parquet")):
-            if path.name.startswith(publish.TEMPORARY):  # glob finds hidden files: somebody is writing this one
-                continue
-            keys = self._read(path, [_KEY])
-            if keys is not None:
-                self._index(path, _as_keys(keys.column(_KEY)))
-        self._sort()
-        self._dim = int(pq.read_schema(self._paths[0]).field(_VECTOR).type.list_size) if self._paths else None
+        self._index = KeyIndex()
+        if self._folder.path.is_dir():
+            self._tidy()
+            self._lock()
+            for file in self._folder.files():
+                self._load(file.path)
 
-    def _read(self, path: Path, columns: list[str]) -> pa.Table | None:
-        """Read columns of a segment; None, with a warning, where it is damaged."""
+    def _tidy(self) -> None:
+        """Make many small segments few; a stage goes on where that cannot be."""
+        if sum(map(is_small, self._folder.files())) <= MOST_SMALL_SEGMENTS:
+            return
         try:
-            schema = pq.read_schema(path)
-            if all(schema.get_field_index(name) >= 0 for name in (_KEY, _VECTOR, _TRUNCATED)):
-                return pq.read_table(
-                    path, columns=columns, memory_map=True, partitioning=None, page_checksum_verification=True
-                )
-            problem = "it is no cache segment"
+            with self._folder.alone():
+                merge_segments(self._folder)
+        except LockedError:
+            return  # somebody uses them: the next one will
+        except OSError as error:
+            logs.get().warning("the embedding cache could not be merged: %s: %s", self._folder.path, error)
+
+    def _lock(self) -> None:
+        if self._locked:
+            return
+        self._locked = True
+        with suppress(OSError):  # a cache that may only be read, or a file system without locks
+            self._folder.sweep()
+            self._use.enter_context(self._folder.shared())
+
+    def _load(self, path: Path) -> None:
+        """Take a segment into the index; with a warning, leave it out where it is damaged."""
+        try:
+            segment = Segment.open(path)
+            if self.dim not in (None, segment.dim):
+                raise DamagedSegmentError(f"vectors of length {segment.dim} among {self.dim}", for_good=False)
+            keys, truncated = segment.index()
         except FileNotFoundError:
-            return None  # removed by somebody who makes room
-        except (pa.ArrowException, OSError) as error:
-            problem = str(error)
-        logs.get().warning("cache segment left out, its texts are encoded again; delete it: %s: %s", path, problem)
+            return  # removed by somebody who makes room
+        except DamagedSegmentError as error:
+            self._leave_out(path, error)
+            return
+        self._index.add(keys, truncated, segment=len(self._segments))
+        self._segments.append(segment)
+
+    def _leave_out(self, path: Path, problem: object) -> None:
+        logs.get().warning(
+            "cache segment left out, what it held is encoded again (recpipe cache merge drops it): %s: %s",
+            path, problem,
+        )  # fmt: skip
         self._damaged.add(path)
-        return None
-
-    def _forget(self, segment: int) -> None:
-        kept = self._segment != segment
-        self._keys, self._segment, self._row = self._keys[kept], self._segment[kept], self._row[kept]
-
-    def _index(self, path: Path, keys: NDArray[np.uint64]) -> None:
-        self._keys = np.concatenate([self._keys, keys])
-        self._segment = np.concatenate([self._segment, np.full(len(keys), len(self._paths), np.int32)])
-        self._row = np.concatenate([self._row, np.arange(len(keys), dtype=np.int32)])
-        self._paths.append(path)
-
-    def _sort(self) -> None:
-        order = np.argsort(self._keys[:, 0], kind="stable")
-        self._keys, self._segment, self._row = self._keys[order], self._segment[order], self._row[order]
 
     @property
     def dim(self) -> int | None:
         """Length of the cached vectors; None while there are none."""
-        return self._dim
+        return self._segments[0].dim if self._segments else None
 
     def lookup(self, keys: NDArray[np.uint64]) -> Cached:
         """Find contents by their keys (n, 2)."""
-        vectors = np.zeros((len(keys), self.dim or 0), np.float32)
-        truncated = np.zeros(len(keys), bool)
-        found = np.zeros(len(keys), bool)
-        # equal first halves are a 2^-64 accident: the full key is compared at one place, and a miss only costs time
-        place = np.searchsorted(self._keys[:, 0], keys[:, 0])
-        inside = place < len(self._keys)
-        found[inside] = (self._keys[place[inside]] == keys[inside]).all(axis=1)
-        hits = np.flatnonzero(found)
-        for segment in np.unique(self._segment[place[hits]]):
-            self._touch(self._paths[segment])
-            mine = hits[self._segment[place[hits]] == segment]
-            table = self._read(self._paths[segment], [_VECTOR, _TRUNCATED])
-            if table is None:
-                self._forget(segment)
-                return self.lookup(keys)  # another segment may hold them
-            rows = self._row[place[mine]]
-            vectors[mine] = vector_matrix(table.column(_VECTOR))[0][rows]
-            truncated[mine] = table.column(_TRUNCATED).to_numpy()[rows]
-        return Cached(vectors, truncated, found)
+        while True:
+            places = self._index.find(keys)
+            vectors = np.zeros((len(keys), self.dim or 0), np.float32)
+            complete = True
+            for number, mine in _by_segment(places.segment, places.found):
+                found = self._read(number, places.row[mine], keys[mine], places.truncated[mine])
+                if found is None:
+                    complete = False  # another segment may hold what was lost
+                else:
+                    vectors[mine] = found
+            if complete:
+                return Cached(vectors, places.truncated & places.found, places.found)
+
+    def _read(
+        self, number: int, rows: NDArray[np.int64], keys: NDArray[np.uint64], truncated: NDArray[np.bool_]
+    ) -> NDArray[np.float32] | None:
+        """Return the vectors of rows of a segment; None where some are lost, which are forgotten."""
+        segment = self._segments[number]
+        try:
+            vectors, sound = segment.read(rows, keys=keys, truncated=truncated)
+        except FileNotFoundError:  # removed by hand: a miss
+            self._index.forget(number)
+            return None
+        except DamagedSegmentError as error:
+            self._leave_out(segment.path, error)
+            self._index.forget(number)
+            return None
+        self._touch(segment.path)
+        if sound.all():
+            return vectors
+        self._leave_out(segment.path, f"{int((~sound).sum())} rows are not what was written")
+        self._index.forget(number, rows[~sound])
+        return None
 
     @staticmethod
     def _touch(path: Path) -> None:
-        """Mark a segment as used: `shrink` removes the least recently used ones."""
-        with suppress(FileNotFoundError):
+        """Mark a segment as used: the least recently used ones are removed first."""
+        with suppress(FileNotFoundError, PermissionError):
             os.utime(path)
 
     def add(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32], truncated: NDArray[np.bool_]) -> None:
         """Publish a new segment and make it visible to this process."""
         if not len(keys):
             return
-        digest = hashlib.blake2b(keys.tobytes(), digest_size=16).hexdigest()
-        path = self._folder / f"{digest}.parquet"
+        self._lock()
+        path = self._folder.path / segment_name(keys)
         if path in self._damaged or not path.exists():
-            raw = pa.array(keys.astype("<u8").tobytes()[i : i + 16] for i in range(0, 16 * len(keys), 16))
-            table = pa.table(
-                {_KEY: raw.cast(pa.binary(16)), _VECTOR: vector_array(vectors), _TRUNCATED: pa.array(truncated)}
-            )
-            with publish.replacing(path) as temporary:
-                pq.write_table(table, temporary, compression="NONE", use_dictionary=False, write_page_checksum=True)
+            write_segment(path, Rows(keys, vectors, truncated))
             self._damaged.discard(path)
-        self._index(path, keys)
-        self._sort()
-        self._dim = vectors.shape[1]
+        if not self._described:
+            self._folder.describe(self._about)
+            self._described = True
+        self._load(path)
 
 
-def _as_keys(column: pa.ChunkedArray) -> NDArray[np.uint64]:
-    return np.frombuffer(b"".join(column.to_pylist()), dtype="<u8").reshape(-1, 2)
+def _by_segment(segment: NDArray[np.int32], found: NDArray[np.bool_]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Yield each segment's number with the positions that were found in it."""
+    hits = np.flatnonzero(found)
+    order = hits[np.argsort(segment[hits], kind="stable")]
+    for mine in np.split(order, np.flatnonzero(np.diff(segment[order])) + 1):
+        if len(mine):
+            yield int(segment[mine[0]]), mine
 
 
 def shrink(folder: Path, *, max_bytes: int) -> int:
@@ -167,21 +204,4 @@ def shrink(folder: Path, *, max_bytes: int) -> int:
     Returns:
         How many were removed.
     """
-    segments = []
-    for path in folder.glob("*/*.parquet"):
-        if path.name.startswith(publish.TEMPORARY):  # the cache may be shared: somebody is writing this one
-            continue
-        try:
-            state = path.stat()
-        except FileNotFoundError:
-            continue  # removed by somebody else who makes room
-        segments.append((state.st_mtime_ns, state.st_size, path))
-    total = sum(size for _, size, _ in segments)
-    removed = 0
-    for _, size, path in sorted(segments):
-        if total <= max_bytes:
-            break
-        path.unlink(missing_ok=True)
-        total -= size
-        removed += 1
-    return removed
+    return sum(removed.segments for removed in prune(folder, max_bytes=max_bytes).removed.values())
