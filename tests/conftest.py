@@ -52,6 +52,15 @@ def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def tiny_media_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Return a function that gives the folder of a tiny model of pictures or sounds: `tiny_media_model("clip")`."""
+    from tiny_media_models import build
+
+    folder = tmp_path_factory.mktemp("media_models")
+    return lambda kind: folder / kind if (folder / kind).is_dir() else build(kind, folder / kind)
+
+
+@pytest.fixture(scope="session")
 def world(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> World:
     """40 users, 60 items and about 600 interactions as CSV; some users and items have none.
 

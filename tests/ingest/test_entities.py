@@ -130,6 +130,14 @@ def test_text_columns_and_media_root(tmp_path: Path) -> None:
     assert table.column("image").to_pylist() == ["media/a.jpg", "/x/b.jpg", "https://h/c.jpg"]
 
 
+def test_users_have_pictures_and_sounds_too(tmp_path: Path) -> None:
+    path = write(tmp_path / "u.csv", "user_id,image,voice\n1,a.jpg,a.wav\n2,,\n")
+    options = DataSettings(columns=ColumnMaps(users={"audio": "voice"}), media_root="media")
+    table = table_of(load("users", path, options))
+    assert table.column("image").to_pylist() == ["media/a.jpg", None]
+    assert table.column("audio").to_pylist() == ["media/a.wav", None]
+
+
 def test_duplicates_name_the_first_row(tmp_path: Path) -> None:
     folder = tmp_path / "items"
     folder.mkdir()

@@ -87,7 +87,10 @@ class TestFingerprints:
             # interactions are checked against users and items
             ("data.columns={users: {text: bio}}", ALL - {"items", "embed_items"}),
             ("data.text_columns={items: [code]}", ALL - {"users"}),
-            ("data.media_root=pictures", ALL - {"users"}),
+            ("data.media_root=pictures", ALL),
+            ("media.max_bad_share=1", set()),
+            ("image_encoder.batch_size=3", set()),
+            ("audio_encoder.window_seconds=3", ALL - TABLES - {"evaluation/split"}),
             ("data.encoding=utf-8", ALL),
             ("data.decimal=.", ALL),
         ],
@@ -121,11 +124,11 @@ class TestFingerprints:
     @pytest.mark.parametrize("change", ["version", "schema"])
     def test_change_with_the_version_of_stage_and_schema(self, world: World, change: str) -> None:
         stage = stage_named("embed_items")
-        (output,) = stage.writes
+        output = stage.writes[0]
         newer = replace(output.artifact, version=output.artifact.version + 1)
         other = {
             "version": replace(stage, version=stage.version + 1),
-            "schema": replace(stage, writes=(replace(output, artifact=newer),)),
+            "schema": replace(stage, writes=(replace(output, artifact=newer), *stage.writes[1:])),
         }
         plans = [planner(world.config).plan(each, View.PRODUCTION) for each in (stage, other[change])]
         assert plans[0].fingerprint != plans[1].fingerprint
