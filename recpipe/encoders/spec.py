@@ -112,20 +112,10 @@ def choose_max_length(folder: EncoderFolder, settings: EncoderSettings) -> int:
 
 
 def choose_prompt(folder: EncoderFolder, settings: EncoderSettings, role: Role) -> str:
-    """Return the prompt of one side: the stated one, else the folder's for that side, else its default, else "".
-
-    Raises:
-        ConfigError: The model keeps its prompt out of the pooling, which recpipe does not do.
-    """
+    """Return the prompt of one side: the stated one, else the folder's for that side, else its default, else ""."""
     stated = settings.query_prompt if role == "query" else settings.document_prompt
     names = (*_PROMPT_NAMES[role], folder.default_prompt_name or "")
     prompt = (
         stated if stated is not None else next((folder.prompts[name] for name in names if name in folder.prompts), "")
     )
-    if prompt and not folder.prompt_is_pooled:
-        raise ConfigError(
-            f"'{folder.name}' leaves its prompt out of the pooling (include_prompt: false), which is not supported",
-            where=str(folder.path),
-            next_step='use it without prompt: --set encoder.query_prompt="" --set encoder.document_prompt=""',
-        )
-    return prompt
+    return prompt.lower() if folder.lower_case else prompt

@@ -17,16 +17,20 @@ from torch import Tensor, nn
 
 from recpipe.encoders.backends import Backend
 from recpipe.encoders.batching import Tokens, in_threads, one_ahead, parts_of, token_batches, unique_texts
+from recpipe.encoders.chunks import Pieces, in_pieces, mean_of_pieces
 from recpipe.encoders.fields import is_blank
 from recpipe.encoders.folder import EncoderFolder
 from recpipe.encoders.loading import load_backend, load_dense, load_tokenizer
-from recpipe.encoders.pooling import pool
+from recpipe.encoders.pooling import pool, pooled_width
 from recpipe.encoders.precision import require_precision
 from recpipe.encoders.resolve import verify_weights
 from recpipe.encoders.settings import EncoderSettings, Role
 from recpipe.encoders.spec import choose_max_length, choose_pooling, choose_prompt
-from recpipe.encoders.tokenizing import count_tokens, tokenize
+from recpipe.encoders.tokenizing import count_tokens, prompt_length, tokenize
 from recpipe.errors import DataError, UnavailableError
+
+_Part = tuple[npt.NDArray[np.int64], tuple[Tokens, Pieces | None]]
+"""Rows of some texts, their tokens, and the pieces of long ones."""
 
 # Below this a vector has no direction.
 _SMALLEST_NORM = 1e-12
@@ -39,17 +43,13 @@ class Encoded:
     Attributes:
         vectors: (n, dim) float32.
         token_counts: (n,) int64, tokens read of each text, prompt and special tokens included.
-        truncated_rows: (n,) bool, the text was longer than max_length and only its beginning was read.
+        long_rows: (n,) bool, the text is longer than max_length: only its beginning was read, or it was read
+            in pieces where on_truncate is chunk_mean.
     """
 
     vectors: npt.NDArray[np.float32]
     token_counts: npt.NDArray[np.int64]
-    truncated_rows: npt.NDArray[np.bool_]
-
-    @property
-    def truncated(self) -> int:
-        """Number of truncated texts."""
-        return int(self.truncated_rows.sum())
+    long_rows: npt.NDArray[np.bool_]
 
 
 class TextEncoder:
@@ -81,7 +81,10 @@ class TextEncoder:
         self._backend = backend
         self._dense = [layer.to(self._device) for layer in dense]
         widths = [head.out_features for head in folder.heads if head.kind == "dense"]
-        self.dim = widths[-1] if widths else backend.hidden_dim
+        self.dim = widths[-1] if widths else pooled_width(self._pooling, backend.hidden_dim)
+        self._not_pooled = (
+            0 if folder.prompt_is_pooled else prompt_length(tokenizer, self.prompt, max_length=self.max_length)
+        )
 
     @classmethod
     def load(cls, folder: EncoderFolder, settings: EncoderSettings, *, role: Role, device: str) -> TextEncoder:
@@ -143,9 +146,9 @@ class TextEncoder:
         parts = self._tokenized([self.prompt + text for text in self._cased(distinct)])
         if self._settings.on_truncate == "error":
             parts = self._none_truncated(list(parts), ids, first=first, inverse=inverse)
-        for rows, tokens in parts:
-            lengths[rows], truncated[rows] = tokens.lengths, tokens.truncated
-            norms[rows], vectors[rows] = self._forward_all(tokens)
+        for rows, (tokens, pieces) in parts:
+            lengths[rows], truncated[rows] = (pieces or tokens).lengths, tokens.truncated
+            norms[rows], vectors[rows] = self._forward_pieces(pieces) if pieces else self._forward_all(tokens)
         bad = ~np.isfinite(vectors).all(axis=1) | ~(norms > _SMALLEST_NORM)
         if bad.any():
             row = int(first[bad][0])
@@ -162,24 +165,30 @@ class TextEncoder:
     def _cased(self, texts: Sequence[str]) -> Sequence[str]:
         return [text.lower() for text in texts] if self._folder.lower_case else texts
 
-    def _tokenized(self, prompted: Sequence[str]) -> Iterator[tuple[npt.NDArray[np.int64], Tokens]]:
+    def _tokenized(self, prompted: Sequence[str]) -> Iterator[_Part]:
         """Yield rows and tokens of each part; the next part is tokenised while the caller computes."""
         parts = parts_of(prompted)
         texts = ([prompted[row] for row in rows.tolist()] for rows in parts)
-        tokens = one_ahead(lambda part: tokenize(self._tokenizer, part, max_length=self.max_length), texts)
-        return zip(parts, tokens, strict=True)
+        return zip(parts, one_ahead(self._tokens_of, texts), strict=True)
+
+    def _tokens_of(self, prompted: list[str]) -> tuple[Tokens, Pieces | None]:
+        """Return the tokens of some texts and, where long ones are read in pieces and there are any, the pieces."""
+        tokens = tokenize(self._tokenizer, prompted, max_length=self.max_length)
+        if self._settings.on_truncate != "chunk_mean" or not tokens.truncated.any():
+            return tokens, None
+        return tokens, in_pieces(self._tokenizer, prompted, tokens, prompt=self.prompt, max_length=self.max_length)
 
     def _none_truncated(
         self,
-        parts: list[tuple[npt.NDArray[np.int64], Tokens]],
+        parts: list[_Part],
         ids: Sequence[str] | None,
         *,
         first: npt.NDArray[np.int64],
         inverse: npt.NDArray[np.int64],
-    ) -> Iterator[tuple[npt.NDArray[np.int64], Tokens]]:
+    ) -> Iterator[_Part]:
         """Return the parts; DataError where a text is too long."""
         truncated = np.zeros(len(first), np.bool_)
-        for rows, tokens in parts:
+        for rows, (tokens, _) in parts:
             truncated[rows] = tokens.truncated
         if truncated.any():
             raise DataError(
@@ -189,6 +198,13 @@ class TextEncoder:
                 next_step="shorten them, or --set encoder.on_truncate=warn to encode their beginning",
             )
         return iter(parts)
+
+    def _forward_pieces(self, pieces: Pieces) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Return (n,) norms and (n, dim) vectors of texts in pieces."""
+        norms, vectors = self._forward_all(pieces.tokens)
+        normalise = self._settings.normalise == "always" or self._folder.normalise
+        vectors, norms = mean_of_pieces(vectors, norms, pieces, normalise=normalise)
+        return norms, vectors
 
     def _forward_all(self, tokens: Tokens) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
         """Return (n,) norms before the final normalisation and (n, dim) vectors."""
@@ -221,7 +237,13 @@ class TextEncoder:
                 where="encoder.pooling",
                 next_step="--set encoder.pooling=mean or cls",
             )
-        return pool(states.hidden, states.lengths, self._pooling, pooler_output=states.pooler_output)
+        return pool(
+            states.hidden,
+            states.lengths,
+            self._pooling,
+            pooler_output=states.pooler_output,
+            skipped=self._not_pooled,
+        )
 
     def _finish(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """Apply the modules after pooling; return smallest norms (b,) met on the way and vectors (b, dim)."""

@@ -256,13 +256,11 @@ def test_a_default_prompt_serves_both_sides(tmp_path: Path) -> None:
     assert choose_prompt(folder, EncoderSettings(), "document") == "similar: "
 
 
-def test_a_prompt_outside_the_pooling_is_refused(tmp_path: Path) -> None:
-    build_tiny_bert(tmp_path, prompts={"query": "q: "})
-    write_json(tmp_path / "1_Pooling" / "config.json", {"pooling_mode": "mean", "include_prompt": False})
-    folder = read_folder("tiny", tmp_path)
-    with pytest.raises(ConfigError, match="include_prompt"):
-        choose_prompt(folder, EncoderSettings(), "query")
-    assert choose_prompt(folder, EncoderSettings(), "document") == ""
+def test_a_folder_that_lower_cases_does_so_with_its_prompt(tmp_path: Path) -> None:
+    build_tiny_bert(tmp_path, prompts={"query": "Love: "})
+    assert choose_prompt(read_folder("tiny", tmp_path), EncoderSettings(), "query") == "Love: "
+    write_json(tmp_path / "sentence_bert_config.json", {"max_seq_length": 32, "do_lower_case": True})
+    assert choose_prompt(read_folder("tiny", tmp_path), EncoderSettings(), "query") == "love: "
 
 
 def test_whatever_changes_a_vector_changes_the_key(tmp_path: Path) -> None:

@@ -75,7 +75,7 @@ def test_a_vector_depends_on_its_text_alone(tmp_path: Path) -> None:
 def test_no_texts_give_no_vectors(tmp_path: Path) -> None:
     encoded = load(build_tiny_bert(tmp_path, dim=16)).encode([])
     assert encoded.vectors.shape == (0, 16)
-    assert encoded.truncated == 0
+    assert not encoded.long_rows.any()
 
 
 def test_equal_texts_are_computed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -98,14 +98,13 @@ def test_truncation_is_counted_exactly(tmp_path: Path) -> None:
     encoder = load(build_tiny_bert(tmp_path, max_length=8))
     texts = ["love " * 6, "love " * 7, "love", "war " * 50, "war " * 50]
     encoded = encoder.encode(texts)
-    assert encoded.truncated_rows.tolist() == [False, True, False, True, True]
-    assert encoded.truncated == 3
+    assert encoded.long_rows.tolist() == [False, True, False, True, True]
     assert encoded.token_counts.tolist() == [8, 8, 3, 8, 8]
 
 
 def test_truncation_can_be_an_error(tmp_path: Path) -> None:
     encoder = load(build_tiny_bert(tmp_path, max_length=8), EncoderSettings(on_truncate="error"))
-    assert encoder.encode(["love " * 6]).truncated == 0
+    assert not encoder.encode(["love " * 6]).long_rows.any()
     with pytest.raises(DataError, match="2 texts are longer than 8 tokens, the first is 'item-7'"):
         encoder.encode(["love", "war " * 50, "war " * 50], ids=["item-3", "item-7", "item-9"])
 
@@ -291,7 +290,7 @@ def test_minilm_equals_sentence_transformers_on_500_odd_texts() -> None:
     encoded = encoder.encode(texts)
     assert encoder.dim == 384
     assert np.abs(encoded.vectors - expected).max() < 1e-5
-    assert encoded.truncated_rows[:4].all()
+    assert encoded.long_rows[:4].all()
     for batch_tokens in (1, 4000):
         small = TextEncoder.load(folder, EncoderSettings(batch_tokens=batch_tokens), role="query", device="cpu")
         assert np.abs(small.encode(texts[1::7]).vectors - expected[1::7]).max() < 1e-5

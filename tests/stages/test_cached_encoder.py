@@ -25,7 +25,7 @@ from recpipe.store.manifest import Manifest
 @dataclass
 class Encoded:
     vectors: np.ndarray
-    truncated_rows: np.ndarray
+    long_rows: np.ndarray
 
 
 class Spelling:

@@ -143,8 +143,8 @@ class CachedEncoder:
         if missing.any():
             wanted = np.flatnonzero(missing)
             encoded = self.encoder.encode([contents[i] for i in wanted], ids=[ids[i] for i in wanted])
-            vectors[wanted], truncated[wanted] = encoded.vectors, encoded.truncated_rows
-            self._remember(keys[wanted], encoded.vectors, encoded.truncated_rows)
+            vectors[wanted], truncated[wanted] = encoded.vectors, encoded.long_rows
+            self._remember(keys[wanted], encoded.vectors, encoded.long_rows)
         return Cached(vectors, truncated, ~missing)
 
     def _remember(self, keys: NDArray[np.uint64], vectors: NDArray[np.float32], truncated: NDArray[np.bool_]) -> None:
