@@ -20,6 +20,7 @@ _MODULES = (
     "recommend",
     "inspect",
     "config",
+    "cache",
     "import_data",
     "simulate",
 )
