@@ -161,3 +161,29 @@ def test_pieces_of_many_texts_do_not_mix(folder: Path) -> None:
     np.testing.assert_allclose(together.vectors[:300:23], alone, atol=1e-5)
     assert np.array_equal(together.vectors[300:], together.vectors[:300:7])
     assert np.array_equal(together.long_rows[:300], encoder(folder).encode(texts).long_rows)
+
+
+class Merging:
+    """A tokeniser of two-letter tokens, an end token 99 behind them: a prompt's last letter merges with the text."""
+
+    model_input_names = ("input_ids",)
+    is_fast = False
+
+    def __call__(
+        self, texts: str | list[str], *, add_special_tokens: bool = True, **_options: object
+    ) -> dict[str, Any]:
+        end = [99] if add_special_tokens else []
+        rows = [
+            [ord(text[i]) * 256 + ord(text[i + 1 : i + 2] or "\0") for i in range(0, len(text), 2)] + end
+            for text in ([texts] if isinstance(texts, str) else texts)
+        ]
+        return {"input_ids": rows[0] if isinstance(texts, str) else rows}
+
+
+def test_a_prompt_that_grows_together_with_the_text_is_repeated_without_its_last_token() -> None:
+    text = "abc" + "defghijk"
+    whole = Merging()([text], add_special_tokens=False)["input_ids"][0]
+    tokens = Tokens(np.zeros(4, np.int32), None, np.array([0, 4]), np.array([True]))
+    pieces = in_pieces(Merging(), [text], tokens, prompt="abc", max_length=4).tokens
+    found = [pieces.ids[a:b].tolist() for a, b in itertools.pairwise(pieces.offsets)]
+    assert found == [[whole[0], *whole[1:3], 99], [whole[0], *whole[3:5], 99], [whole[0], whole[5], 99]]

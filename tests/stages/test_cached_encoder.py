@@ -238,3 +238,20 @@ def test_an_unknown_column_of_a_block_is_a_configuration_error(world: World, run
     result = run_cli("embed-items", "-c", world.config, "--set", "encoder.item_blocks={tags: [gender]}", expect=2)
     assert "items has none of the columns to encode: gender" in result.stderr
     assert "encoder.item_blocks.tags" in result.stderr
+
+
+def test_the_command_says_how_many_texts_were_read_in_pieces(world: World, run_cli, tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
+    monkeypatch.chdir(tmp_path)
+    pq.write_table(pa.table({"item_id": ["a", "b"], "title": ["love", "war robot " * 20]}), "items.parquet")
+    words = ("embed-items", "-c", world.config, "--items", "items.parquet", "--output", "v.parquet")
+    vectors = {}
+    for choice in ("warn", "chunk_mean"):
+        result = run_cli(*words, "--set", "encoder.max_length=16", "--set", f"encoder.on_truncate={choice}")
+        vectors[choice] = pq.read_table("v.parquet").column("embedding").to_pylist()
+        details = ArtifactReader(Path("v.parquet"), ITEM_EMBEDDINGS).manifest.details  # type: ignore[union-attr]
+        counted = {name: details.get(name) for name in ("truncated", "chunked")}
+        assert counted == ({"truncated": 1, "chunked": None} if choice == "warn" else {"truncated": None, "chunked": 1})
+        assert ("only its beginning counts" in result.stderr) == (choice == "warn")
+        assert ("1 long texts encoded in pieces" in result.stderr) == (choice == "chunk_mean")
+    np.testing.assert_allclose(vectors["warn"][0], vectors["chunk_mean"][0], atol=1e-6)
+    assert np.abs(np.subtract(vectors["warn"][1], vectors["chunk_mean"][1])).max() > 1e-3
