@@ -102,8 +102,8 @@ class EmbeddingCache:
             return
         self._locked = True
         with suppress(OSError):  # a cache that may only be read, or a file system without locks
-            self._folder.sweep()
             self._use.enter_context(self._folder.shared())
+            self._folder.sweep()
 
     def _load(self, path: Path) -> None:
         """Take a segment into the index; with a warning, leave it out where it is damaged."""

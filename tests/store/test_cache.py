@@ -280,6 +280,17 @@ def test_what_the_key_stands_for_is_written_beside_the_vectors(tmp_path: Path) -
     assert KeyFolder(tmp_path / "key").about() == {"model": ["tiny"], "role": ["document", "query"]}
 
 
+def test_where_nothing_can_be_locked_the_cache_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def read_only(*_: object, **__: object) -> None:
+        raise OSError(30, "Read-only file system")
+
+    remember(EmbeddingCache(tmp_path, "key"), ["a"])
+    monkeypatch.setattr("recpipe.store.locks.hold", read_only)
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a", "b"], {"a"})
+    assert shrink(tmp_path, max_bytes=0) == 0  # nobody can say that it is free
+    assert_knows(EmbeddingCache(tmp_path, "key"), ["a", "b"], {"a"})
+
+
 def test_files_have_keys_too() -> None:
     assert np.array_equal(content_keys([b"\x00\xff", b"a"])[1], content_keys(["a"])[0])
 
