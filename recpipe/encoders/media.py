@@ -20,10 +20,11 @@ from torch import Tensor
 from recpipe.encoders.audio import read_windows
 from recpipe.encoders.images import read_picture
 from recpipe.encoders.media_files import BadFileError
-from recpipe.encoders.media_models import PictureModel, Samples, SoundModel, load_picture_model, load_sound_model
+from recpipe.encoders.media_models import PictureModel, load_picture_model, load_sound_model
 from recpipe.encoders.media_spec import MediaModel, Modality, require_decoder, require_media_precision, section
 from recpipe.encoders.resolve import verify_weights
 from recpipe.encoders.settings import AudioEncoderSettings, ImageEncoderSettings, MediaSettings, Precision
+from recpipe.encoders.sound_models import Samples, SoundModel
 from recpipe.errors import DataError, UnavailableError
 
 _DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}

@@ -17,9 +17,9 @@ from tiny_media_models import AST_FRAMES, CLAP_SECONDS, PICTURE_MODELS, SOUND_MO
 
 from recpipe.encoders import media
 from recpipe.encoders.loading import quiet_transformers
-from recpipe.encoders.media_models import mean_of_frames
 from recpipe.encoders.media_spec import MediaModel, deciding_files, find_folder, media_model
 from recpipe.encoders.settings import AudioEncoderSettings, ImageEncoderSettings, MediaSettings
+from recpipe.encoders.sound_models import mean_of_frames
 from recpipe.errors import DataError, UnavailableError
 from recpipe.store.fingerprint import FileDigests
 
@@ -144,6 +144,29 @@ class TestEveryModel:
         with pytest.raises(DataError, match="NaN, infinite or zero") as error:
             loaded(folder, kind).encode(files[:1])
         assert str(files[0]) in str(error.value)
+
+    def test_bfloat16_is_nearly_the_same(
+        self, tiny_media_model: Models, kind: str, files: list[Path], monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        # every CPU can emulate it, only too slowly to be let through
+        monkeypatch.setattr("recpipe.encoders.precision._cpu_flags", lambda: {"amx_bf16"})
+        folder = tiny_media_model(kind)
+        exact = loaded(folder, kind).encode(files).vectors
+        rounded = loaded(folder, kind, precision="bfloat16").encode(files).vectors
+        assert (exact * rounded).sum(axis=1).min() > 0.999
+        assert not np.array_equal(exact, rounded)
+
+    def test_the_newer_file_of_a_processor_is_read(
+        self, tiny_media_model: Models, kind: str, files: list[Path], tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "newer"
+        shutil.copytree(tiny_media_model(kind), folder)
+        part = "image_processor" if kind in PICTURE_MODELS else "feature_extractor"
+        content = json.loads((folder / "preprocessor_config.json").read_text())
+        (folder / "preprocessor_config.json").unlink()
+        (folder / "processor_config.json").write_text(json.dumps({part: content}))
+        expected = loaded(tiny_media_model(kind), kind).encode(files[:2]).vectors
+        assert np.array_equal(loaded(folder, kind).encode(files[:2]).vectors, expected)
 
     def test_the_key_follows_what_decides_a_vector(self, tiny_media_model: Models, kind: str, tmp_path: Path) -> None:
         folder = tiny_media_model(kind)

@@ -99,7 +99,8 @@ class CachedFiles:
             DataError: A vector is not finite or zero.
         """
         if self._cache is None:
-            self._cache = EmbeddingCache(self.cache_folder, self.model.key)
+            about = {"model": self.model.folder.name, "files": self.column, "precision": self.settings.precision}
+            self._cache = EmbeddingCache(self.cache_folder, self.model.key, about=about)
         named = self._named(paths)
         n_named = len(named.rows) + len(named.failed)
         rows, keys = np.asarray(named.rows, dtype=np.int64), content_keys(named.digests)
