@@ -170,15 +170,18 @@ def memory(folder: Path, n_rows: int) -> None:
 
 
 def _curve(night: Night) -> None:
-    """Print the memory over time, and its slope over the middle of the run: after loading, before joining."""
+    """Print the memory over time, and its slope: of most of the run, and of its second half up to the joining."""
     resident = night.rss_mb
     print("  MB at every twentieth of the run: " + " ".join(f"{resident[place]:.0f}" for place in _places(resident)))
-    middle = resident[len(resident) // 10 : len(resident) * 9 // 10]
-    if len(middle) > 10:
-        slope = np.polyfit(np.arange(len(middle)), middle, 1)[0]
-        growth = f"{slope * 60:+.2f} MB a minute, {slope * len(middle):+.1f} MB in all"
-        print(f"  slope over the middle {len(middle)} s: {growth}")
-    print(f"  peak {night.peak_mb:.0f} MB; wanted: < {MEMORY_LIMIT_MB} MB and flat")
+    for name, begin in (("tenth", 0.1), ("half", 0.5)):
+        part = resident[int(len(resident) * begin) : int(len(resident) * 0.9)]
+        if len(part) > 10:
+            slope = np.polyfit(np.arange(len(part)), part, 1)[0]
+            growth = f"{slope * 60:+.2f} MB a minute, {slope * len(part):+.1f} MB in all"
+            print(f"  slope from the first {name} to nine tenths, {len(part)} s: {growth}")
+    print(
+        f"  index of the cache: 24 MB a million; peak {night.peak_mb:.0f} MB, wanted: < {MEMORY_LIMIT_MB} MB and flat"
+    )
 
 
 def _places(resident: np.ndarray) -> list[int]:
