@@ -258,6 +258,17 @@ def test_a_changed_file_is_encoded_again(shop: Shop, run_cli: Run) -> None:
     assert np.array_equal(new[[0, 1, 3]], old[[0, 1, 3]])
 
 
+def test_an_unchanged_file_is_not_read_at_all(shop: Shop, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    run_cli("embed-items", "-c", shop.config)
+    changed = shop.media / "2.wav"
+    shutil.copy(shop.media / "3.wav", changed)
+    real, read = Path.open, []
+    monkeypatch.setattr(Path, "open", lambda path, *how, **more: (read.append(path.name), real(path, *how, **more))[1])
+    run_cli("embed-items", "-c", shop.config, "--force")
+    assert [name for name in read if name.endswith((".png", ".wav"))] == ["2.wav"]
+    assert np.array_equal(*vectors("embedding_audio")[0][[2, 3]])
+
+
 def test_equal_files_are_encoded_once(shop: Shop, run_cli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     from recpipe.encoders import media
 
@@ -270,7 +281,7 @@ def test_equal_files_are_encoded_once(shop: Shop, run_cli: Run, monkeypatch: pyt
     names = ["1.png", "0.png", "copy.png", "bad.png", "0.png", "bad2.png", "2.png"]
     shop.items(*((str(number), "x", name, "") for number, name in enumerate(names)))
     run_cli("embed-items", "-c", shop.config, "--set", "media.max_bad_share=1")
-    assert asked[:4] == ["1.png", "0.png", "bad.png", "2.png"]
+    assert asked == ["1.png", "0.png", "bad.png", "2.png"]
     assert codes() == {"3": "unsupported", "5": "unsupported"}
     matrix, present = vectors("embedding_image")
     assert present == [True, True, True, False, True, False, True]

@@ -25,6 +25,9 @@ COLUMNS: dict[Modality, Column] = {"image": IMAGE, "audio": AUDIO}
 """The columns of paths."""
 
 _DIGESTS = ".media_digests.json"
+# The memory of digests is written as a whole: in steps that grow with it, so that its cost stays a share of the work.
+_SAVED_EVERY = 256
+_SAVED_SHARE = 0.125
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,9 @@ class CachedFiles:
     _encoder: MediaEncoder | None = None
     _cache: EmbeddingCache | None = None
     _digests: FileDigests | None = None
+    _bad: dict[str, BadFileError] = field(default_factory=dict)
+    _n_digested: int = 0
+    _n_unsaved: int = 0
 
     @property
     def column(self) -> str:
@@ -92,8 +98,11 @@ class CachedFiles:
             self._encoder = media.load(self.model, self.settings, self.media, device=self.device)
         return self._encoder
 
-    def read(self, paths: Sequence[str | None]) -> FileVectors:
+    def read(self, paths: Sequence[str | None], *, last: bool = False) -> FileVectors:
         """Return the vectors of the files that rows name.
+
+        Args:
+            last: Nothing follows, so what is known of the files is written down.
 
         Raises:
             DataError: A vector is not finite or zero.
@@ -102,6 +111,7 @@ class CachedFiles:
             about = {"model": self.model.folder.name, "files": self.column, "precision": self.settings.precision}
             self._cache = EmbeddingCache(self.cache_folder, self.model.key, about=about)
         named = self._named(paths)
+        self._save_digests(len(named.files), last=last)
         n_named = len(named.rows) + len(named.failed)
         rows, keys = np.asarray(named.rows, dtype=np.int64), content_keys(named.digests)
         cached = self._cache.lookup(keys)
@@ -109,21 +119,40 @@ class CachedFiles:
         present = np.zeros(len(paths), bool)
         if cached.found.any():
             vectors[rows[cached.found]], present[rows[cached.found]] = cached.vectors[cached.found], True
-        unknown = np.flatnonzero(~cached.found)
+        missing = np.flatnonzero(~cached.found).tolist()
+        bad = [place for place in missing if named.digests[place] in self._bad]
+        named.failed.update({named.rows[place]: self._bad[named.digests[place]] for place in bad})
+        unknown = np.array([place for place in missing if named.digests[place] not in self._bad], np.int64)
         if len(unknown):
-            _, firsts, inverse = np.unique(keys[unknown], axis=0, return_index=True, return_inverse=True)
-            # in the order of the table, not of the keys: neighbouring files are read together
-            order = np.argsort(firsts)
-            place_of = np.argsort(order)[inverse.reshape(-1)]  # of each unknown row, among the distinct ones
-            distinct = unknown[firsts[order]]
-            encoded = self.encoder.encode([named.files[place] for place in distinct.tolist()])
-            good = np.array([place not in encoded.failed for place in range(len(distinct))], dtype=bool)
-            self._cache.add(keys[distinct[good]], encoded.vectors[good], np.zeros(int(good.sum()), bool))
-            vectors[rows[unknown]], present[rows[unknown]] = encoded.vectors[place_of], good[place_of]
-            for row, place in zip(rows[unknown].tolist(), place_of.tolist(), strict=True):
-                if not good[place]:
-                    named.failed[row] = encoded.failed[place]
+            vectors[rows[unknown]], present[rows[unknown]] = self._encoded(named, keys, unknown)
         return FileVectors(vectors, present, dict(sorted(named.failed.items())), n_named, int(cached.found.sum()))
+
+    def _encoded(
+        self, named: _Named, keys: NDArray[np.uint64], unknown: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
+        """Encode files the cache does not know, each content once, and remember them.
+
+        Args:
+            keys: (n, 2) content keys of all files named.
+            unknown: (k,) places among them.
+
+        Returns:
+            (k, dim) vectors, and (k,) which files gave one; those that did not are added to `named.failed`.
+        """
+        assert self._cache is not None
+        _, firsts, inverse = np.unique(keys[unknown], axis=0, return_index=True, return_inverse=True)
+        # in the order of the table, not of the keys: neighbouring files are read together
+        order = np.argsort(firsts)
+        place_of = np.argsort(order)[inverse.reshape(-1)]  # (k,) of each unknown file, among the distinct ones
+        distinct = unknown[firsts[order]]
+        encoded = self.encoder.encode([named.files[place] for place in distinct.tolist()])
+        good = np.array([place not in encoded.failed for place in range(len(distinct))], dtype=bool)
+        self._cache.add(keys[distinct[good]], encoded.vectors[good], np.zeros(int(good.sum()), bool))
+        for place, number in zip(unknown.tolist(), place_of.tolist(), strict=True):
+            if not good[number]:
+                # the second pass over the table need not decode it again
+                self._bad[named.digests[place]] = named.failed[named.rows[place]] = encoded.failed[number]
+        return encoded.vectors[place_of], good[place_of]
 
     def _named(self, paths: Sequence[str | None]) -> _Named:
         """Find and hash the files that rows name."""
@@ -142,8 +171,14 @@ class CachedFiles:
             named.rows.append(row)
             named.files.append(file)
             named.digests.append(digest)
-        self._digests.save()
         return named
+
+    def _save_digests(self, n_new: int, *, last: bool) -> None:
+        self._n_digested += n_new
+        self._n_unsaved += n_new
+        if self._digests and (last or self._n_unsaved >= max(_SAVED_EVERY, _SAVED_SHARE * self._n_digested)):
+            self._digests.save()
+            self._n_unsaved = 0
 
 
 def _digest(digests: FileDigests, file: Path) -> str:

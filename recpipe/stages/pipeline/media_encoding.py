@@ -151,7 +151,7 @@ class _EncodeFiles:
         lines: list[dict[str, str]] = []
         for files in self.files:
             paths = table.column(files.column).to_pylist()
-            found = files.read(paths)
+            found = files.read(paths, last=stop == self._reader.rows)
             n_encoded = int(found.present.sum()) - found.n_cached
             own = {"named": found.n_named, "cached": found.n_cached, "encoded": n_encoded}
             for row, error in found.failed.items():
