@@ -13,12 +13,12 @@ import torch
 from torch import Tensor, nn
 
 from recpipe.encoders.batching import Tokens, padded
-from recpipe.encoders.settings import Precision
+from recpipe.encoders.settings import TextPrecision
 from recpipe.seeding import generator
 
 # Token vectors of two ways to compute the same, brought to length 1, differ by 1e-7; a wrong mask by 1e-2.
 TOLERANCE = 1e-5
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
+_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PROBE_LENGTHS = (1, 2, 3, 7, 7, 30, 31, 60)
 
 
@@ -65,7 +65,7 @@ class TorchBackend:
         threads: Batches computed at a time.
     """
 
-    def __init__(self, model: Any, *, pad: int, device: str, precision: Precision, threads: int) -> None:
+    def __init__(self, model: Any, *, pad: int, device: str, precision: TextPrecision, threads: int) -> None:
         self.device = torch.device(device)
         self.hidden_dim = int(getattr(model.config, "hidden_size", 0) or model.config.d_model)
         self.threads = threads

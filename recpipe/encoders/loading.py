@@ -6,6 +6,7 @@ import logging
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +14,10 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
 
+from recpipe.encoders import openvino
 from recpipe.encoders.backends import TOLERANCE, Backend, TorchBackend, deviation, probe
+from recpipe.encoders.batching import Tokens
+from recpipe.encoders.calibrated import MODEL_FILE
 from recpipe.encoders.folder import EncoderFolder, Head
 from recpipe.encoders.packed import PackedBackend, can_pack
 from recpipe.encoders.settings import EncoderSettings, Pooling
@@ -79,34 +83,76 @@ def load_transformer(folder: EncoderFolder, pooling: Pooling) -> Any:
     return model.float().eval().requires_grad_(False)
 
 
-def load_backend(folder: EncoderFolder, settings: EncoderSettings, *, tokenizer: Any, device: str) -> Backend:
-    """Load the transformer and return what computes it fastest, checked against the plain way.
+def load_backend(
+    folder: EncoderFolder, settings: EncoderSettings, *, tokenizer: Any, device: str, calibrated: Path | None = None
+) -> Backend:
+    """Load the transformer and return what computes it, checked against the plain way.
+
+    Args:
+        calibrated: Folder of the int8 model, where precision is int8.
 
     Raises:
-        UnavailableError: It cannot be loaded.
+        UnavailableError: It cannot be loaded, or OpenVINO computes something else.
     """
+    pad = padding_id(tokenizer)
+    threads = 1 if device.startswith("cuda") and settings.backend == "torch" else torch.get_num_threads()
+    if settings.precision == "int8":
+        if calibrated is None:
+            raise ValueError("int8 needs a calibrated model")
+        model = openvino.read(calibrated / MODEL_FILE)
+        return openvino.OpenVinoBackend(model, pad=pad, threads=threads)
     model = load_transformer(folder, choose_pooling(folder, settings))
-    pad = int(tokenizer.pad_token_id or 0)
-    threads = 1 if device.startswith("cuda") else torch.get_num_threads()
+    if settings.backend == "openvino":
+        device = "cpu"
     plain = TorchBackend(model, pad=pad, device=device, precision=settings.precision, threads=threads)
+    if settings.backend == "openvino":
+        tokens = probe_of(model, folder, settings, tokenizer)
+        faster = openvino.OpenVinoBackend(openvino.convert(model, tokens, pad=pad), pad=pad, threads=threads)
+        _require_equal(plain, faster, tokens, folder)
+        return faster
     if device != "cpu" or settings.precision != "float32" or not can_pack(model):
         return plain
-    packed = PackedBackend(model, pad=pad, threads=threads)
-    tokens = probe(
+    return _packed_or(plain, model, probe_of(model, folder, settings, tokenizer), name=folder.name, pad=pad)
+
+
+def padding_id(tokenizer: Any) -> int:
+    """Return the token id batches are padded with."""
+    return int(tokenizer.pad_token_id or 0)
+
+
+def probe_of(model: Any, folder: EncoderFolder, settings: EncoderSettings, tokenizer: Any) -> Tokens:
+    """Return made-up texts a transformer can read."""
+    return probe(
         vocabulary=int(model.config.vocab_size),
         max_length=choose_max_length(folder, settings),
-        pad=pad,
+        pad=padding_id(tokenizer),
         with_types="token_type_ids" in tokenizer.model_input_names,
     )
+
+
+def _packed_or(plain: TorchBackend, model: Any, tokens: Tokens, *, name: str, pad: int) -> Backend:
+    """Return the packed form of a model where it computes the same, else the plain one."""
     try:
+        packed = PackedBackend(model, pad=pad, threads=plain.threads)
         difference = deviation(plain, packed, tokens)
-    except (RuntimeError, TypeError) as error:
-        logger.warning("'%s' is computed with padding, its packed form fails: %s", folder.name, error)
+    except (RuntimeError, TypeError) as error:  # operators that torch does not promise to keep
+        logger.warning("'%s' is computed with padding, its packed form fails: %s", name, error)
         return plain
     if difference > TOLERANCE:
-        logger.warning("'%s' is computed with padding, its packed form differs by %.1e", folder.name, difference)
+        logger.warning("'%s' is computed with padding, its packed form differs by %.1e", name, difference)
         return plain
     return packed
+
+
+def _require_equal(plain: TorchBackend, converted: Backend, tokens: Tokens, folder: EncoderFolder) -> None:
+    """Refuse a conversion that computes something else: one that treats padding as text was off by 0.07."""
+    difference = deviation(plain, converted, tokens)
+    if difference > TOLERANCE:
+        raise UnavailableError(
+            f"'{folder.name}' converted to OpenVINO differs from the original by {difference:.1e}",
+            where="encoder.backend: openvino",
+            next_step="--set encoder.backend=torch",
+        )
 
 
 def load_dense(folder: EncoderFolder, head: Head) -> nn.Module:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from recpipe.encoders.settings import Precision
+from recpipe.encoders.settings import TextPrecision
 from recpipe.errors import UnavailableError
 
 _CPU_INFO = Path("/proc/cpuinfo")
 _BFLOAT16_FLAGS = frozenset({"avx512_bf16", "amx_bf16", "bf16"})
 
 
-def require_precision(precision: Precision, device: str) -> None:
+def require_precision(precision: TextPrecision, device: str) -> None:
     """Refuse arithmetic the device would only emulate.
 
     Args:
@@ -20,7 +20,7 @@ def require_precision(precision: Precision, device: str) -> None:
     Raises:
         UnavailableError: float16 without CUDA, or bfloat16 on a CPU without units for it.
     """
-    if precision == "float32" or device.startswith("cuda"):
+    if precision in ("float32", "int8") or device.startswith("cuda"):
         return
     if precision == "bfloat16" and _cpu_flags() & _BFLOAT16_FLAGS:
         return

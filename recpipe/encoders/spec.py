@@ -7,7 +7,7 @@ import json
 from dataclasses import asdict, dataclass
 
 from recpipe.encoders.folder import EncoderFolder
-from recpipe.encoders.settings import EncoderSettings, Pooling, Precision, Role
+from recpipe.encoders.settings import EncoderSettings, Pooling, Role, TextPrecision
 from recpipe.errors import ConfigError
 
 # The prompt of items has had several names.
@@ -28,6 +28,7 @@ class EncoderSpec:
         normalise: Vectors are scaled to unit length, whatever the folder's modules do.
         code: `CODE_VERSION`.
         chunked: Long texts are encoded in pieces instead of their beginning.
+        calibration: With precision int8, digest of the calibrated model.
     """
 
     weights: str
@@ -35,9 +36,10 @@ class EncoderSpec:
     normalise: bool
     prompt: str
     max_length: int
-    precision: Precision
+    precision: TextPrecision
     code: int = CODE_VERSION
     chunked: bool = False
+    calibration: str = ""
 
     @property
     def identity(self) -> dict[str, str | int | bool]:
@@ -45,6 +47,8 @@ class EncoderSpec:
         fields = asdict(self)
         if not self.chunked:  # keys made before there was a choice stay what they were
             del fields["chunked"]
+        if not self.calibration:
+            del fields["calibration"]
         return fields
 
     @property

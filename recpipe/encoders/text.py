@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -87,12 +88,21 @@ class TextEncoder:
         )
 
     @classmethod
-    def load(cls, folder: EncoderFolder, settings: EncoderSettings, *, role: Role, device: str) -> TextEncoder:
+    def load(
+        cls,
+        folder: EncoderFolder,
+        settings: EncoderSettings,
+        *,
+        role: Role,
+        device: str,
+        calibrated: Path | None = None,
+    ) -> TextEncoder:
         """Load tokeniser and weights; a folder's own code is never run.
 
         Args:
             role: "query" for users' texts, "document" for items'.
-            device: "cpu", "cuda" or "cuda:1".
+            device: "cpu", "cuda" or "cuda:1"; OpenVINO is on the CPU whatever it is.
+            calibrated: Folder of the model `quantising.calibrate` made, where precision is int8.
 
         Raises:
             ConfigError: Pooling or length must be stated.
@@ -109,7 +119,7 @@ class TextEncoder:
             settings,
             role=role,
             tokenizer=tokenizer,
-            backend=load_backend(folder, settings, tokenizer=tokenizer, device=device),
+            backend=load_backend(folder, settings, tokenizer=tokenizer, device=device, calibrated=calibrated),
             dense=[load_dense(folder, head) for head in folder.heads if head.kind == "dense"],
         )
 
@@ -123,6 +133,11 @@ class TextEncoder:
     def count_tokens(self, texts: Sequence[str]) -> npt.NDArray[np.int64]:
         """Return (n,) int64: tokens of each text alone, without prompt, special tokens or truncation."""
         return count_tokens(self._tokenizer, self._cased(texts))
+
+    def tokens(self, texts: Sequence[str]) -> Tokens:
+        """Return the tokens of texts, with prompt and special tokens, cut at `max_length`."""
+        prompted = [self.prompt + text for text in self._cased(texts)]
+        return tokenize(self._tokenizer, prompted, max_length=self.max_length)
 
     def encode(self, texts: Sequence[str], *, ids: Sequence[str] | None = None) -> Encoded:
         """Encode texts; a vector depends on its text alone (within 1e-5), not on the others.

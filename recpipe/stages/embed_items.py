@@ -16,6 +16,7 @@ from recpipe.encoders.settings import (
 from recpipe.ingest.settings import DataSettings
 from recpipe.schemas import BLOCK_PREFIX, EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEM_MEDIA_ERRORS, ITEMS
 from recpipe.stages.base import Given, Input, Output, Stage
+from recpipe.stages.settings import CacheSettings
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -35,6 +36,9 @@ class EmbedItemsSettings(Settings):
     media: MediaSettings
     # only the media root is read, which the tables' fingerprints already hold
     data: Annotated[DataSettings, Execution()]
+    # where a calibrated model may lie
+    workdir: Annotated[Path, Execution()]
+    cache: Annotated[CacheSettings, Execution()]
 
 
 def _with_media(settings: EmbedItemsSettings, given: Given) -> bool:
@@ -80,7 +84,7 @@ class _EmbedItems:
 
 
 def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
-    from recpipe.stages.pipeline import encoding, media_encoding
+    from recpipe.stages.pipeline import calibration, encoding, media_encoding
 
     folder, found = encoding.encoder_spec(settings.encoder, "document", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
@@ -92,7 +96,10 @@ def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
     for name, columns in settings.encoder.item_blocks.items():
         key = f"encoder.item_blocks.{name}"
         texts[f"{BLOCK_PREFIX}{name}"] = encoding.text_columns(items, columns, key, every=True)
-    encoder = encoding.CachedEncoder(folder, settings.encoder, "document", context.device(), context.cache, found.key)
+    chosen = calibration.for_items(settings.encoder, folder, found, context=context, items=items, texts=texts)
+    encoder = encoding.CachedEncoder(
+        folder, settings.encoder, "document", context.device(), context.cache, chosen.spec.key, chosen.folder
+    )
     media = media_encoding.MediaBlocks()
     if _with_media(settings, context.given):
         media = media_encoding.encode_files(files, context, items, ITEM_MEDIA_ERRORS, unit="items")
@@ -102,7 +109,8 @@ def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
         n_rows=items.rows,
         shard_rows=encoding.SHARD_ROWS,
         unit="items",
-        encoder=found.identity,
+        encoder=chosen.spec.identity,
+        **chosen.manifest,
         **media.manifest,
     )
     encoding.report_counts(counts, "items")
@@ -114,7 +122,9 @@ def _identity(settings: EmbedItemsSettings, digests: FileDigests) -> str:
     from recpipe.stages.pipeline.encoding import identity
     from recpipe.stages.pipeline.media_encoding import with_media
 
-    return with_media(identity(settings.encoder, "document", digests), settings, digests)
+    return with_media(
+        identity(settings.encoder, "document", digests, settings.cache.folder(settings.workdir)), settings, digests
+    )
 
 
 STAGE = Stage(

@@ -33,6 +33,7 @@ from recpipe.schemas import (
     USERS,
 )
 from recpipe.stages.base import Given, Input, Output, Stage
+from recpipe.stages.settings import CacheSettings
 
 if TYPE_CHECKING:
     import numpy as np
@@ -57,6 +58,9 @@ class EmbedUsersSettings(Settings):
     as_of: datetime | None
     # only the media root is read, which the tables' fingerprints already hold
     data: Annotated[DataSettings, Execution()]
+    # where a calibrated model may lie
+    workdir: Annotated[Path, Execution()]
+    cache: Annotated[CacheSettings, Execution()]
 
 
 def history_mode(users: UsersSettings, given: Given) -> str:
@@ -204,10 +208,11 @@ class _EmbedUsers:
 
 
 def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
-    from recpipe.stages.pipeline import encoding, media_encoding
+    from recpipe.stages.pipeline import calibration, encoding, media_encoding
 
     folder, found = encoding.encoder_spec(settings.encoder, "query", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
+    chosen = calibration.for_users(settings.encoder, found, context.cache)
     mode = history_mode(settings.users, context.given)
     users = context.read(USERS)
     columns = [name for name in settings.encoder.user_text if name in users.columns]
@@ -219,9 +224,9 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
             "users.history: text needs titles, and the items have none", next_step="set users.history: mean"
         )
     if mode == "mean":
-        documents = encoding.identity(settings.encoder, "document", context.digests)
+        documents = encoding.identity(settings.encoder, "document", context.digests, context.cache)
         documents = media_encoding.with_media(documents, settings, context.digests)
-        encoding.require_same_encoder(context.read(ITEM_EMBEDDINGS), documents)
+        encoding.require_same_encoder(context.read(ITEM_EMBEDDINGS), documents, calibration=chosen.spec.calibration)
     media = media_encoding.MediaBlocks()
     if _with_media(settings, context.given):
         media = media_encoding.encode_files(files, context, users, USER_MEDIA_ERRORS, unit="users")
@@ -230,7 +235,9 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         columns,
         settings,
         mode,
-        encoding.CachedEncoder(folder, settings.encoder, "query", context.device(), context.cache, found.key),
+        encoding.CachedEncoder(
+            folder, settings.encoder, "query", context.device(), context.cache, chosen.spec.key, chosen.folder
+        ),
         context.path(ITEMS) if context.has(ITEMS) else None,
         context.path(INTERACTIONS) if context.has(INTERACTIONS) else None,
         context.path(ITEM_EMBEDDINGS) if context.has(ITEM_EMBEDDINGS) else None,
@@ -242,7 +249,7 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         n_rows=users.rows,
         shard_rows=encoding.SHARD_ROWS,
         unit="users",
-        encoder=found.identity,
+        encoder=chosen.spec.identity,
         history=mode,
         **media.manifest,
     )
@@ -255,7 +262,9 @@ def _identity(settings: EmbedUsersSettings, digests: FileDigests) -> str:
     from recpipe.stages.pipeline.encoding import identity
     from recpipe.stages.pipeline.media_encoding import with_media
 
-    return with_media(identity(settings.encoder, "query", digests), settings, digests)
+    return with_media(
+        identity(settings.encoder, "query", digests, settings.cache.folder(settings.workdir)), settings, digests
+    )
 
 
 STAGE = Stage(

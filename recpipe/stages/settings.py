@@ -37,6 +37,10 @@ class CacheSettings(Settings):
     max_gb: Annotated[NonNegativeFloat | None, Execution()] = 20.0
     """Size in GB above which `run` removes the least recently used vectors; null keeps everything."""
 
+    def folder(self, workdir: Path) -> Path:
+        """Return the cache's folder."""
+        return self.dir or workdir / "cache"
+
 
 class Config(Settings):
     """The whole configuration. Every key has a default; the shortest file names only the tables."""
@@ -89,7 +93,7 @@ class Config(Settings):
     @property
     def cache_folder(self) -> Path:
         """The embedding cache's folder."""
-        return self.cache.dir or self.workdir / "cache"
+        return self.cache.folder(self.workdir)
 
 
 def load(

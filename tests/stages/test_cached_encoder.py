@@ -111,7 +111,7 @@ def test_identity_is_of_the_weights_and_the_role_of_the_text(tiny_encoder: Path,
     digests = FileDigests(tmp_path / "digests.json")
 
     def identity(**settings: object) -> str:
-        return encoding.identity(EncoderSettings(model_name=str(tiny_encoder), **settings), "query", digests)  # type: ignore[arg-type]
+        return encoding.identity(EncoderSettings(model_name=str(tiny_encoder), **settings), "query", digests, tmp_path)  # type: ignore[arg-type]
 
     assert identity() == identity(batch_tokens=7)
     assert identity() != identity(max_length=9)

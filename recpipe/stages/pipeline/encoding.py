@@ -21,6 +21,7 @@ from recpipe.encoders.settings import EncoderSettings, Role
 from recpipe.encoders.spec import EncoderSpec, spec
 from recpipe.errors import ConfigError, DataError
 from recpipe.schemas import EMBEDDING
+from recpipe.stages.pipeline import calibration as calibrations
 from recpipe.store.artifacts import ArtifactReader
 from recpipe.store.cache import Cached, EmbeddingCache, content_keys
 from recpipe.store.fingerprint import FileDigests
@@ -45,10 +46,11 @@ def encoder_spec(settings: EncoderSettings, role: Role, digests: FileDigests) ->
     return folder, spec(folder, settings, role=role, weights_digest=digests.combined(folder.digest_files))
 
 
-def identity(settings: EncoderSettings, role: Role, digests: FileDigests) -> str:
-    """Return the encoder's name and key, as it stands in manifests."""
+def identity(settings: EncoderSettings, role: Role, digests: FileDigests, cache: Path) -> str:
+    """Return the encoder's name and key, as it stands in manifests, with the calibrated model where there is one."""
     folder, found = encoder_spec(settings, role, digests)
-    return f"{folder.name}@{found.key}"
+    digest = calibrations.digest_of(cache, found)
+    return f"{folder.name}@{found.key}{'' if digest is None else f'+int8:{digest}'}"
 
 
 def warn_of_missing_prompts(folder: EncoderFolder, settings: EncoderSettings) -> None:
@@ -67,6 +69,7 @@ class CachedEncoder:
 
     Attributes:
         key: The encoder key its vectors are kept under.
+        calibrated: Folder of the int8 model, where precision is int8.
         counts: Texts encoded, found in the cache, empty and truncated since the last `take_counts`.
     """
 
@@ -76,6 +79,7 @@ class CachedEncoder:
     device: str
     cache_folder: Path
     key: str
+    calibrated: Path | None = None
     counts: dict[str, int] = field(default_factory=dict)
     _encoder: TextEncoder | None = None
     _cache: EmbeddingCache | None = None
@@ -86,7 +90,9 @@ class CachedEncoder:
         if self._encoder is None:
             from recpipe.encoders.text import TextEncoder
 
-            self._encoder = TextEncoder.load(self.folder, self.settings, role=self.role, device=self.device)
+            self._encoder = TextEncoder.load(
+                self.folder, self.settings, role=self.role, device=self.device, calibrated=self.calibrated
+            )
         return self._encoder
 
     def vectors(self, texts: Sequence[str | None], ids: Sequence[str]) -> Vectors:
@@ -211,11 +217,15 @@ def _as_text(value: object) -> str | None:
     return str(value)
 
 
-def require_same_encoder(reader: ArtifactReader, expected: str) -> None:
+def require_same_encoder(reader: ArtifactReader, expected: str, *, calibration: str = "") -> None:
     """Refuse to mix vectors of two encoders.
 
     Encoders of pictures and sounds (` + image NAME@KEY` behind that of texts) are compared where both sides
     have one.
+
+    Args:
+        calibration: Digest of the calibrated model of texts, where there is one. The artifact's is in its details:
+            it was made after the identity had been planned.
 
     Raises:
         DataError: The artifact's vectors come from another encoder than `expected`.
@@ -230,12 +240,19 @@ def require_same_encoder(reader: ArtifactReader, expected: str) -> None:
             where=str(reader.path),
             next_step="run: recpipe embed-items with the same encoder settings",
         )
+    assert reader.manifest is not None
+    if reader.manifest.details.get("encoder", {}).get("calibration", "") != calibration:
+        raise DataError(
+            f"{reader.artifact.name} come from another calibration of int8: their vectors do not compare",
+            where=str(reader.path),
+            next_step="run: recpipe embed-items --force",
+        )
 
 
 def _encoders_in(identity: str) -> dict[str, str]:
     """Return the encoders in an identity by what they encode."""
     text, *others = re.split(r" \+ (image|audio) ", identity)
-    return {"text": text, **dict(zip(others[::2], others[1::2], strict=True))}
+    return {"text": re.sub(r"\+int8:[0-9a-f]+$", "", text), **dict(zip(others[::2], others[1::2], strict=True))}
 
 
 def report_counts(counts: dict[str, Any], rows: str, *, column: str = EMBEDDING.name) -> None:
