@@ -56,14 +56,16 @@ def test_blocks_without_any_text_are_fused() -> None:
     assert list(fitted(items).maps) == ["image", "audio"]
 
 
-def test_whitened_blocks_have_equal_variance_in_all_directions() -> None:
-    """With many items nothing is shrunk: before z is brought to length 1, its covariance is the identity."""
+def test_blocks_are_half_whitened() -> None:
+    """With many items nothing is shrunk: before z is brought to length 1, directions are uncorrelated, and where one
+    had four times the standard deviation of another, it has twice."""
     rng = np.random.default_rng(2)
-    vectors = (rng.standard_normal((20_000, 5)) * np.linspace(1, 0.3, 5) + 3).astype(np.float32)
+    vectors = (rng.standard_normal((20_000, 5)) * np.array([4, 3, 2, 1.5, 1]) + 3).astype(np.float32)
     image = Block(vectors, np.ones(20_000, np.bool_))
     found = fitted(catalogue({"image": image})).maps["image"]
     whitened = (image.vectors - found.mean) @ found.whitening
-    np.testing.assert_allclose(np.cov(whitened.T), np.eye(5), atol=0.01)
+    covariance = np.cov(whitened.T)
+    np.testing.assert_allclose(covariance / covariance[4, 4], np.diag([4, 3, 2, 1.5, 1]), atol=0.06)
 
 
 def test_few_items_do_not_blow_up_rare_directions() -> None:
@@ -74,7 +76,6 @@ def test_few_items_do_not_blow_up_rare_directions() -> None:
     lengths = np.linalg.norm(found.whitening, axis=0)
     assert found.whitening.shape[1] == 9
     assert lengths.max() < 1.5 * lengths.min()
-    assert lengths.max() < 1.5 / vectors.std()
 
 
 @given(n=st.integers(2, 40), dim=st.integers(1, 30), seed=st.integers(0, 1000))
@@ -106,7 +107,7 @@ def test_fused_vectors_have_length_one_and_share_it_among_the_blocks_an_item_has
         own = np.linalg.norm(fused[:, found.owners == place], axis=1)
         expected = np.where(apart.present[:, place], 1 / np.sqrt(np.maximum(n_present, 1)), 0)
         np.testing.assert_allclose(own, expected, atol=1e-5)
-    np.testing.assert_array_equal(found.flagged(items)[:, found.width :], apart.present)
+    np.testing.assert_array_equal(found.flagged(apart)[:, found.width :], apart.present)
 
 
 def test_scale_and_offset_of_an_encoder_change_nothing() -> None:

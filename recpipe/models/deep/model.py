@@ -8,13 +8,18 @@ items, without b_i, which ranks nothing. b_i and b_j are dropped for ids unseen 
 
 Users differ only by their profile: as a ranking this is a refined popularity per segment, and
 rating models rank badly anyway. Prefer it where the profile says much.
+
+Where items have vectors apart (pictures, sounds, fields of their text), v_j is their fusion with
+flags of what there is (`ItemBlocks`), and for implicit feedback W_h h_i is added inside the relu:
+h_i is the same of the items a user took last, block by block, so that a taste that only
+pictures show is learned, for users unseen in training as well (`block_inputs`).
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from recpipe.models.base import (
     FitContext,
@@ -35,8 +40,9 @@ if TYPE_CHECKING:
     import numpy as np
 
     from recpipe.models.examples import Examples
+    from recpipe.models.item_blocks import BlockVectors, ItemBlocks
     from recpipe.models.learned import Learned
-    from recpipe.models.tables import Float32, Int64
+    from recpipe.models.tables import Bool, Float32, Int64
 
 PAIRS_AT_ONCE = 65_536
 """Ratings predicted at a time: 16 MB of hidden values at 64 units."""
@@ -55,6 +61,10 @@ class DeepSettings(IterativeSettings):
     batch_negatives: bool = False
     """The items of the other interactions in the batch are negatives as well (softmax only)."""
 
+    block_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    """Share of the pictures, sounds and text fields hidden in a step, where items have such, so that
+    the others learn to do without them."""
+
 
 class DeepModel(NetworkModel, PairwiseModel):
     """One hidden layer; see the module."""
@@ -62,23 +72,38 @@ class DeepModel(NetworkModel, PairwiseModel):
     def __init__(self, settings: DeepSettings) -> None:
         self.settings: DeepSettings = settings
         self._learned: Learned | None = None
+        self._blocks: ItemBlocks | None = None
+        self._block_vectors: tuple[Items, BlockVectors] | None = None
+
+    @property
+    def max_history(self) -> int:
+        return 0 if self._blocks is None else self.settings.history
 
     @property
     def predicts_ratings(self) -> bool:
         return self._known()[0].target == "rating"
 
     def prepare(self, data: TrainingData, examples: Examples, context: FitContext) -> None:
+        from recpipe.models.deep.block_inputs import BlockInputs
         from recpipe.models.deep.network import DeepNetwork
-        from recpipe.models.item_space import embedding_mean
+        from recpipe.models.item_blocks import ItemBlocks
+        from recpipe.models.item_space import centred, embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
 
         users = gather_profiles(data)
         item_mean = embedding_mean(data.items)
         self._learned = learned_from(data, examples, users.space, item_mean)
+        self._block_vectors = None
+        blocks = self._blocks = ItemBlocks.of(data.items, examples.item_counts > 0)
+        inputs = None
+        if blocks is not None:
+            vectors = blocks.vectors(data.items)
+            share = self.settings.block_dropout
+            inputs = BlockInputs(blocks, vectors, settings=self.settings, share=share, device=context.device)
         self._network = DeepNetwork(
-            items=data.items,
-            item_mean=item_mean,
+            embeddings=centred(data.items, item_mean),
+            blocks=inputs,
             users=users,
             examples=examples,
             settings=self.settings,
@@ -94,9 +119,11 @@ class DeepModel(NetworkModel, PairwiseModel):
 
         learned, arrays = self._known()
         hidden, biases = self._items(items)
-        scores = all_pairs(self._users(profiles), hidden, arrays["output"])
+        users, with_history = self._users(profiles, histories)
+        scores = all_pairs(users, hidden, arrays["output"])
         scores += biases
-        known = profiles.segments >= 0 if learned.target == "implicit" else learned.known_users(profiles) >= 0
+        implicit = learned.target == "implicit"
+        known = (profiles.segments >= 0) | with_history if implicit else learned.known_users(profiles) >= 0
         return ScoreBlock(scores, sources_of(known, profiles, MODEL.name))
 
     def predict_rating(
@@ -109,7 +136,7 @@ class DeepModel(NetworkModel, PairwiseModel):
         learned, arrays = self._known()
         if learned.target != "rating":
             return super().predict_rating(profiles, histories, items, user_rows=user_rows, item_rows=item_rows)
-        users = self._users(profiles)
+        users, _ = self._users(profiles, histories)
         hidden, item_biases = self._items(items)
         user_biases = rows_or_zero(arrays["user_id_biases"], learned.known_users(profiles))
         predicted = user_biases[user_rows] + item_biases[item_rows] + np.float32(learned.offset)
@@ -123,18 +150,25 @@ class DeepModel(NetworkModel, PairwiseModel):
     def state(self) -> ModelState:
         learned, arrays = self._known()
         return ModelState(
-            weights=learned.weights() | arrays,
-            values=learned.values(),
+            weights=learned.weights() | arrays | ({} if self._blocks is None else self._blocks.weights()),
+            values=learned.values() | ({} if self._blocks is None else self._blocks.values()),
             item_ids=learned.item_ids,
             user_ids=learned.user_ids,
         )
 
     def restore(self, state: ModelState) -> None:
+        from recpipe.models.item_blocks import ItemBlocks
         from recpipe.models.learned import Learned, parameters_of
 
         self._learned = Learned.from_state(state)
+        self._blocks = ItemBlocks.from_state(state.weights, state.values)
+        self._block_vectors = None
         names = ["profile_map", "item_map", "hidden_bias", "output", "item_id_biases"]
-        self._arrays = parameters_of(state, names + (["user_id_biases"] if self._learned.target == "rating" else []))
+        if self._learned.target == "rating":
+            names.append("user_id_biases")
+        elif self._blocks is not None:
+            names.append("history_map")
+        self._arrays = parameters_of(state, names)
         self._catalogue = None
         self._network = None
 
@@ -143,11 +177,27 @@ class DeepModel(NetworkModel, PairwiseModel):
             raise RuntimeError("fit or load the model first")
         return self._learned, self._parameter_arrays()
 
-    def _users(self, profiles: Profiles) -> Float32:
-        """W_u p + b: float32 (n_users, hidden_dim)."""
+    def _users(self, profiles: Profiles, histories: Histories) -> tuple[Float32, Bool]:
+        """W_u p + W_h h + b: float32 (n_users, hidden_dim); and bool (n_users,): there is something in h."""
+        import numpy as np
+
         learned, arrays = self._known()
         hidden: Float32 = learned.space.encode(profiles) @ arrays["profile_map"] + arrays["hidden_bias"]
-        return hidden
+        if self._blocks is None or learned.target == "rating":
+            return hidden, np.zeros(len(profiles), dtype=np.bool_)
+        from recpipe.models.deep.block_inputs import user_inputs
+
+        given = user_inputs(self._blocks, histories, self._vectors(histories.items), self.settings)
+        hidden += given @ arrays["history_map"]
+        return hidden, given[:, self._blocks.width :].sum(axis=1) > 0
+
+    def _vectors(self, items: Items) -> BlockVectors:
+        """The blocks of a catalogue, made once per catalogue, whatever the parameters."""
+        if self._blocks is None:
+            raise RuntimeError("fit or load the model first")
+        if self._block_vectors is None or self._block_vectors[0] is not items:
+            self._block_vectors = (items, self._blocks.vectors(items))
+        return self._block_vectors[1]
 
     def _items(self, items: Items) -> tuple[Float32, Float32]:
         """W_v v (n_items, hidden_dim) and b_j (n_items,) of a catalogue, made once per catalogue."""
@@ -158,7 +208,11 @@ class DeepModel(NetworkModel, PairwiseModel):
 
             learned, arrays = self._known()
             rows = rows_of(items.ids, learned.item_ids)
-            hidden = centred(items, learned.item_mean) @ arrays["item_map"]
+            if self._blocks is None:
+                inputs = centred(items, learned.item_mean)
+            else:
+                inputs = self._blocks.flagged(self._vectors(items))
+            hidden = inputs @ arrays["item_map"]
             self._catalogue = (items, hidden, rows_or_zero(arrays["item_id_biases"], rows))
         return self._catalogue[1], self._catalogue[2]
 

@@ -216,7 +216,9 @@ class TwoTowerModel(NetworkModel, FactoredModel):
 
         if self._learned is None:
             raise RuntimeError("fit or load the model first")
-        return centred(items, self._learned.item_mean) if self._blocks is None else self._blocks.flagged(items)
+        if self._blocks is None:
+            return centred(items, self._learned.item_mean)
+        return self._blocks.flagged(self._blocks.vectors(items))
 
     def _items(self, items: Items) -> tuple[Float32, Float32]:
         """Vectors (n_items, hidden_dim) and biases (n_items,) of a catalogue, made once per catalogue."""
