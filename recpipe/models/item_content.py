@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 CATEGORY_WEIGHT = 0.5
 NUMBER_WEIGHT = 0.3
-"""Length of a category's and a number's block beside the embedding's of 1."""
+"""The usual lengths of a category's and a number's block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,20 +38,37 @@ class ItemContent:
         mean: float32 (dim,), of the embeddings.
         attributes: coordinates of the attribute columns.
         blocks: how the blocks of items are fused; None: there is nothing beside the embedding.
+        category_weight: length of a category's block beside the embedding's of 1.
+        number_weight: of a number's.
     """
 
     mean: Float32
     attributes: AttributeSpace
     blocks: ItemBlocks | None = None
+    category_weight: float = CATEGORY_WEIGHT
+    number_weight: float = NUMBER_WEIGHT
 
     @classmethod
-    def of(cls, items: Items, taken: Bool | None = None) -> ItemContent:
+    def of(
+        cls,
+        items: Items,
+        taken: Bool | None = None,
+        *,
+        category_weight: float = CATEGORY_WEIGHT,
+        number_weight: float = NUMBER_WEIGHT,
+    ) -> ItemContent:
         """Learn the mean, the attribute values and the blocks of a catalogue.
 
         Args:
             taken: bool (n_items,): the items somebody took, which the blocks are learned from; None: all.
         """
-        return cls(embedding_mean(items), AttributeSpace.of(items.attributes), ItemBlocks.of(items, taken))
+        return cls(
+            embedding_mean(items),
+            AttributeSpace.of(items.attributes),
+            ItemBlocks.of(items, taken),
+            category_weight,
+            number_weight,
+        )
 
     @property
     def width(self) -> int:
@@ -72,7 +89,7 @@ class ItemContent:
         coordinates = self.attributes.encode(items.attributes, len(items)).toarray()
         numbers = {name for name, _ in self.attributes.knots}
         for name, place in self.attributes.blocks:
-            coordinates[:, place] *= NUMBER_WEIGHT if name in numbers else CATEGORY_WEIGHT
+            coordinates[:, place] *= self.number_weight if name in numbers else self.category_weight
         return _unit(np.concatenate([embeddings, coordinates], axis=1))
 
     def weights(self) -> dict[str, np.ndarray]:
@@ -83,14 +100,24 @@ class ItemContent:
     def values(self) -> dict[str, JsonValue]:
         """Plain values for `ModelState.values`."""
         blocks = {} if self.blocks is None else self.blocks.values()
-        return {"content_attributes": self.attributes.to_json(), **blocks}
+        return {
+            "content_attributes": self.attributes.to_json(),
+            "category_weight": self.category_weight,
+            "number_weight": self.number_weight,
+            **blocks,
+        }
 
     @classmethod
     def from_state(cls, weights: Mapping[str, np.ndarray], values: Mapping[str, JsonValue]) -> ItemContent:
         """Read back what `weights` and `values` gave. KeyError when something is missing."""
         mean = weights["content_mean"].astype(np.float32)
-        attributes = AttributeSpace.from_json(str(values["content_attributes"]))
-        return cls(mean, attributes, ItemBlocks.from_state(weights, values))
+        return cls(
+            mean,
+            AttributeSpace.from_json(str(values["content_attributes"])),
+            ItemBlocks.from_state(weights, values),
+            float(str(values["category_weight"])),
+            float(str(values["number_weight"])),
+        )
 
 
 def _unit(rows: Float32) -> Float32:

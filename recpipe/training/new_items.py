@@ -127,7 +127,7 @@ class _Scored:
     """New items of a fold, scored for its users.
 
     Attributes:
-        scores: float32 (n_users, n_new, n_ways): by each way of each part, with the user's weight of the part.
+        scores: float32 (n_users, n_new, n_ways): by each way of each part, times the sum of the user's weights.
         taken: bool (n_users, n_new): the user took it before, so that it is not ranked.
         classes: int64 (n_users,).
     """
@@ -151,11 +151,15 @@ def _scored(model: HybridModel, fold: _Fold, weights: FusionWeights, regression:
     wanted = fold.wanted
     items = wanted.histories.items.rows(fold.rows)
     classes = model.classes(wanted.histories)
-    of_users = weights.of_users(classes)
-    ways = []
-    for number, part in enumerate(model.fused.values()):
-        users = part.users(wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
-        ways += [users @ vectors.T for vectors in part.as_if_new(items, model.alike, regression)]
+    totals = weights.totals[classes]
+    ways: list[Float32] = []
+    for part in model.fused.values():
+        if not part.reaches_new:
+            ways += [np.zeros((len(wanted), len(items)), np.float32)] * len(NEW_NAMES)
+            continue
+        users = part.users(wanted.profiles, wanted.histories)[0] * totals[:, None]
+        own, alike = part.as_if_new(items, model.alike, regression)
+        ways += [np.asarray(users @ vectors.T, np.float32) for vectors in (own, alike)]
     return _Scored(fold, np.stack(ways, axis=2).astype(np.float32), _taken(fold), classes)
 
 
@@ -234,11 +238,11 @@ def _placed(
 def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) -> Float32:
     """Return the fused scores of known items, -inf for what is not ranked: float32 (n_users, n_items)."""
     items = wanted.histories.items
-    of_users = weights.of_users(model.classes(wanted.histories))
+    classes = model.classes(wanted.histories)
     scores = np.zeros((len(wanted), len(items)), np.float32)
     for number, part in enumerate(model.fused.values()):
         if weights.known[number]:
-            users = part.users(wanted.profiles, wanted.histories)[0] * of_users[:, number, None]
+            users = part.users(wanted.profiles, wanted.histories)[0] * weights.by_class[number, classes][:, None]
             scores += users @ part.items(items).T
     scores[:, model.is_new(items)] = -np.inf
     scores[wanted.taken.user_rows(), wanted.taken.item_rows[wanted.taken.events()]] = -np.inf

@@ -35,7 +35,7 @@ class WrittenOut:
         """Score users and items."""
         weights = self._model.weights
         known = ~self._model.is_new(items)
-        by_class = weights.of_users(self._model.classes(histories))
+        classes = self._model.classes(histories)
         total = np.zeros((len(profiles), len(items)), np.float64)
         for name, part in self._model.parts.items():
             number = weights.parts.index(name)
@@ -45,7 +45,7 @@ class WrittenOut:
             scores = (users @ part.item_vectors(items).T).astype(np.float64)
             spread = scores[:, known].std(axis=1, keepdims=True)
             z_scores = (scores - scores[:, known].mean(axis=1, keepdims=True)) / np.maximum(spread, 1e-9)
-            total += by_class[:, number, None] * np.where(spread > 1e-6, z_scores, 0.0)
+            total += weights.by_class[number, classes][:, None] * np.where(spread > 1e-6, z_scores, 0.0)
         total[:, ~known] = -np.inf
         return ScoreBlock(total.astype(np.float32), np.full(len(profiles), "hybrid"))
 

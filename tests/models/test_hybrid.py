@@ -105,8 +105,13 @@ def test_weights_depend_on_the_length_of_the_history(tastes: Tastes, fused: Hybr
     totals = BY_CLASS.sum(axis=0)
     np.testing.assert_allclose(FIXED.totals, totals)
     np.testing.assert_allclose(vectors[:, -1], totals[[0, 1, 1, 2, 4]])
-    # a part that counts for known items has its own weight; content, for new ones only, all of them together
-    np.testing.assert_allclose(FIXED.of_users(np.array([0, 4])), [[0.0, 1.0, 0.5, 1.5], [2.0, 0.2, 0.0, 2.2]])
+    # known items have a block with the weight of the class, new ones another with the sum of all weights
+    width = fused.fused["segment_prior"].width
+    start = fused.fused["ease"].width * 2
+    known_block, new_block = vectors[:, start : start + width], vectors[:, start + width : start + 2 * width]
+    ratio = BY_CLASS[1, [0, 1, 1, 2, 4]] / totals[[0, 1, 1, 2, 4]]
+    np.testing.assert_allclose(known_block, new_block * ratio[:, None], rtol=1e-5)
+    assert new_block.any()
     assert not vectors[0, : fused.fused["ease"].width].any()
 
 
@@ -145,8 +150,7 @@ def test_new_items_are_scored_by_both_ways(tastes: Tastes, new_weights: np.ndarr
         ]
         alike = alike - np.concatenate(left_out).mean(axis=0)
         vectors = new_weights[number, 0] * own + new_weights[number, 1] * alike
-        counted = BY_CLASS[number] if BY_CLASS[number].any() else totals
-        expected += counted[classes][:, None] / spreads(part_scores(model, name, tastes, taken)) * (users @ vectors.T)
+        expected += totals[classes][:, None] / spreads(part_scores(model, name, tastes, taken)) * (users @ vectors.T)
     found = scores_of(model, tastes.profiles, tastes.train)[:, tastes.is_new]
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert found.std(axis=1).mean() > 0.1
@@ -169,7 +173,8 @@ def predicted(content: np.ndarray, n_users: np.ndarray, vectors: np.ndarray, wan
 
 def test_a_part_without_history_still_counts_for_new_items_only(tastes: Tastes, fused: HybridModel) -> None:
     known, new = (np.flatnonzero(rows) for rows in (~tastes.is_new, tastes.is_new))
-    start = sum(fused.fused[name].width for name in QUICK_PARTS[:3])
+    rows = zip(QUICK_PARTS[:3], BY_CLASS[:3], NEW[:3], strict=True)
+    start = sum(fused.fused[name].width * (int(by.any()) + int(new.any())) for name, by, new in rows)
     vectors = fused.item_vectors(tastes.items)
     own = vectors[:, start : start + fused.fused["content"].width]
     assert not own[known].any() and own[new].any()

@@ -224,7 +224,7 @@ def test_users_unseen_in_training_are_scored_through_their_histories(tastes: Tas
     scores = made.vectors @ model.item_vectors(tastes.items).T
     scores[histories.user_rows(), histories.item_rows] = -np.inf
     first = np.argsort(-scores, axis=1)[:, :5]
-    assert (tastes.item_topics[first] == topics[:, None]).mean() > 0.9
+    assert (tastes.item_topics[first] == topics[:, None]).mean() > 0.8  # chance: 0.2
     # what they took counts, not who they are: all of a topic get the same
     np.testing.assert_allclose(scores[0], scores[1], atol=1e-5)
     assert not np.allclose(scores[0], scores[4])

@@ -1,7 +1,7 @@
 """Scores of several models made comparable and added up, as one dot product.
 
     s_ui = Σ_m w_mc (u_m · (v_mi - v̄_m)) / σ_mu          items somebody took
-    s_ui = Σ_m w_mc (u_m · v'_mi) / σ_mu + W_c o      items nobody took
+    s_ui = W_c (Σ_m (u_m · v'_mi) / σ_mu + o)      items nobody took
 
 u_m and v_mi are the vectors of part m, σ_mu the standard deviation of the user's scores by that
 part over the items somebody took (a z-score: parts differ in scale, and with the user), c the
@@ -141,15 +141,6 @@ class FusionWeights:
         """The parts that count for anything."""
         counts = (self.known > 0) | self.new.any(axis=1)
         return tuple(part for part, counted in zip(self.parts, counts, strict=True) if counted)
-
-    def of_users(self, classes: Int64) -> Float32:
-        """Return the user's weight of each part, float32 (n_users, n_parts).
-
-        A part that counts for new items only is weighed by them alone.
-        """
-        by_class = np.where(self.known[:, None] > 0, self.by_class, self.totals)
-        weights: Float32 = by_class[:, classes].T
-        return weights
 
     def choice(self) -> dict[str, JsonValue]:
         """Flat values for `FitReport.choice`."""

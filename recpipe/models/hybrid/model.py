@@ -6,7 +6,8 @@ Parts and what each is there for:
 - two_tower: the next item, from content, attributes and averages of the history;
 - segment_prior: what users like this one took, for users with few events;
 - recent_popularity: what is taken lately, for users of whom nothing is known;
-- content: what reads like the user's own text or history.
+- taste: what reads like all the user ever took, for items nobody took yet;
+- content: what reads like the user's own text.
 
 The weights differ with the length of the history; formulas are in `fusion`, how they are
 chosen in `recpipe.training.fusing`. A part that earns no weight is not kept.
@@ -52,6 +53,7 @@ PARTS: Mapping[str, Mapping[str, JsonValue]] = {
     "two_tower": {"history": 50, "max_epochs": 10},
     "segment_prior": {},
     "recent_popularity": {},
+    "taste": {},
     "content": {},
 }
 """The parts and where their settings differ from their own defaults; the first are preferred where all do alike."""
@@ -168,16 +170,17 @@ class HybridModel(FactoredModel):
 
         weights = self.weights
         classes = self.classes(histories)
-        by_part = dict(zip(weights.parts, weights.of_users(classes).T, strict=True))
-        of_known = dict(zip(weights.parts, weights.by_class[:, classes], strict=True))
+        totals = weights.totals[classes]
         blocks, counts, sources = [], [], []
-        for name, part in self.fused.items():
-            vectors, made = part.users(profiles, histories)
-            vectors *= by_part[name][:, None]
-            blocks.append(vectors)
-            counts.append(of_known[name] * vectors.any(axis=1))
+        for name, by_class, known, kappas in self._weighed():
+            vectors, made = self.fused[name].users(profiles, histories)
+            if known:
+                blocks.append(vectors * by_class[classes][:, None])
+            if kappas.any():
+                blocks.append(vectors * totals[:, None])
+            counts.append(by_class[classes] * vectors.any(axis=1))
             sources.append(made.source)
-        blocks.append(weights.totals[classes][:, None])
+        blocks.append(totals[:, None])
         # whoever has a history is served by all parts together, the others by the one that counts most for known items
         first = np.stack(sources)[np.argmax(np.stack(counts), axis=0), np.arange(len(profiles))]
         return UserVectors(np.concatenate(blocks, axis=1), np.where(classes > 0, MODEL.name, first))
@@ -185,20 +188,29 @@ class HybridModel(FactoredModel):
     def item_vectors(self, items: Items) -> Float32:
         import numpy as np
 
-        weights = self.weights
         new = self.is_new(items)
         rows = np.flatnonzero(new)
         new_items = items.rows(rows)
         kernel = self.alike.kernel(new_items)
         blocks = []
-        for name, known, kappas in zip(weights.parts, weights.known, weights.new, strict=True):
-            if name in self.fused:
-                part = self.fused[name]
-                vectors = part.items(items) if known else np.zeros((len(items), part.width), np.float32)
+        for name, _, known, kappas in self._weighed():
+            part = self.fused[name]
+            if known:
+                vectors = part.items(items)
+                vectors[rows] = 0.0
+                blocks.append(vectors)
+            if kappas.any():
+                vectors = np.zeros((len(items), part.width), np.float32)
                 vectors[rows] = part.new_items(new_items, kernel, kappas)
                 blocks.append(vectors)
-        blocks.append(np.where(new, weights.offset, 0.0).astype(np.float32)[:, None])
+        blocks.append(np.where(new, self.weights.offset, 0.0).astype(np.float32)[:, None])
         return np.concatenate(blocks, axis=1)
+
+    def _weighed(self) -> list[tuple[str, Float32, bool, Float32]]:
+        """Return of each part that counts its name, w (n_classes,), whether it counts for known items, and κ (2,)."""
+        weights = self.weights
+        rows = zip(weights.parts, weights.by_class, weights.known, weights.new, strict=True)
+        return [(name, by_class, bool(known), new) for name, by_class, known, new in rows if name in self.fused]
 
     def state(self) -> ModelState:
         from recpipe.models.ids import rows_of
@@ -259,7 +271,7 @@ def _created(name: str, settings: HybridSettings) -> FactoredModel:
 
 MODEL = ModelSpec(
     name="hybrid",
-    summary="EASE, two towers, segments, recent popularity and content, fused with weights that validation chooses.",
+    summary="EASE, two towers, segments, recent popularity, taste and content, fused by weights that validation chooses.",
     settings=HybridSettings,
     factory=HybridModel,
     targets=("implicit",),

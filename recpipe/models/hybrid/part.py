@@ -9,7 +9,7 @@ import numpy as np
 
 from recpipe.models.base import FactoredModel, UserVectors
 from recpipe.models.hybrid.alike import AlikeItems, Regression
-from recpipe.models.hybrid.fusion import Spread
+from recpipe.models.hybrid.fusion import EXACT_WIDTH, Spread
 from recpipe.models.tables import Histories, Items, Profiles
 
 if TYPE_CHECKING:
@@ -44,10 +44,12 @@ class Part:
         """Measure a model on the items somebody took."""
         vectors = model.item_vectors(taken)
         spread = Spread.of(vectors, seed=seed)
+        width = vectors.shape[1]
+        if width > EXACT_WIDTH:  # see reaches_new
+            return cls(model, spread, np.zeros(width, np.float32), *_no_alike(width))
         places = alike.places(taken)
-        anchors = np.empty((len(alike.ids), vectors.shape[1]), np.float32)
+        anchors = np.empty((len(alike.ids), width), np.float32)
         anchors[places[places >= 0]] = vectors[places >= 0] - spread.centre
-        del vectors
         own_centre = model.new_item_vectors(taken).mean(axis=0, dtype=np.float64).astype(np.float32)
         coefficients = regression.coefficients(anchors)
         left_out = regression.left_out(anchors, coefficients, np.arange(len(anchors)))
@@ -59,9 +61,18 @@ class Part:
         """Coordinates of its vectors."""
         return len(self.own_centre)
 
+    @property
+    def reaches_new(self) -> bool:
+        """Whether it may count for new items.
+
+        Known and new items have blocks of coordinates of their own, as their weights differ; of
+        vectors as wide as the catalogue one block is enough.
+        """
+        return self.width <= EXACT_WIDTH
+
     def kept(self, weights: Float32) -> Part:
         """Return what is needed where the two ways to new items have these weights, float32 (2,)."""
-        return self if weights[ALIKE] else replace(self, coefficients=self.coefficients[:0].copy())
+        return self if weights[ALIKE] else replace(self, coefficients=_no_alike(self.width)[0])
 
     def users(self, profiles: Profiles, histories: Histories) -> tuple[Float32, UserVectors]:
         """Return user vectors over the spread of their scores, float32 (n_users, k), and as the model made them."""
@@ -110,3 +121,8 @@ class Part:
         own = {key.removeprefix(f"{name}."): array for key, array in arrays.items() if key.startswith(f"{name}.")}
         spread = Spread.from_arrays(own)
         return cls(model, spread, own["own_centre"], own["coefficients"], own["alike_centre"])
+
+
+def _no_alike(width: int) -> tuple[Float32, Float32]:
+    """Coefficients and centre of a part that likens nothing."""
+    return np.empty((0, width), np.float32), np.zeros(width, np.float32)
