@@ -7,7 +7,7 @@ import pyarrow as pa
 
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.item_content import ItemContent
-from recpipe.models.taste import MODEL, TasteModel, TasteSettings
+from recpipe.models.taste import TasteModel, TasteSettings
 
 CONTEXT = FitContext()
 

@@ -271,7 +271,7 @@ def _created(name: str, settings: HybridSettings) -> FactoredModel:
 
 MODEL = ModelSpec(
     name="hybrid",
-    summary="EASE, two towers, segments, recent popularity, taste and content, fused by weights that validation chooses.",
+    summary="EASE, two towers, segments, recent popularity, taste and content, weighed by validation.",
     settings=HybridSettings,
     factory=HybridModel,
     targets=("implicit",),
