@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import io
 import logging
 import os
@@ -10,6 +9,7 @@ import threading
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stdout
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,7 @@ def require(name: str) -> Any:
     """
     try:
         with quiet():
-            return importlib.import_module(name)
+            return import_module(name)
     except ImportError as error:
         raise UnavailableError(
             f"the package {name} is not installed",
