@@ -111,7 +111,7 @@ class _EmbedUsers:
         assert self.interactions is not None
         if self.mode == "mean":
             assert self.item_embeddings is not None
-            table = ArtifactReader(self.item_embeddings, ITEM_EMBEDDINGS).table()
+            table = ArtifactReader(self.item_embeddings, ITEM_EMBEDDINGS).table([ITEM_ID.name, EMBEDDING.name])
             self._item_vectors, self._item_present = vector_matrix(table.column(EMBEDDING.name))
         else:
             assert self.items is not None

@@ -44,7 +44,7 @@ def test_without_blocks_there_is_nothing_to_fuse() -> None:
     assert ItemBlocks.of(items) is None
     content = ItemContent.of(items)
     assert content.blocks is None and set(content.weights()) == {"content_mean"}
-    assert set(content.values()) == {"content_attributes"}
+    assert set(content.values()) == {"content_attributes", "category_weight", "number_weight"}
     nobody_has_one = catalogue({"image": Block(np.zeros((30, 4), np.float32), np.zeros(30, np.bool_))})
     assert ItemBlocks.of(nobody_has_one) is None
 
