@@ -192,3 +192,16 @@ def test_batches_bring_the_history() -> None:
     model.train_step(batch).backward()
     gradient = model.parameters()["history_map"].grad
     assert gradient is not None and gradient.abs().sum() > 0
+
+
+def test_a_single_block_is_never_hidden() -> None:
+    bare = replace(SEEN, embeddings=np.empty((5, 0), np.float32), embedded=np.zeros(5, np.bool_))
+    histories = replace(HISTORIES, items=bare)
+    data = replace(DATA, items=bare, open_blocks=lambda: iter([(PROFILES, histories)]))
+
+    def item_map(share: float) -> np.ndarray:
+        model = DeepModel(DeepSettings(target="implicit", n_epochs=3, hidden_dim=4, block_dropout=share))
+        fit(model, data, FitContext())
+        return model.state().weights["item_map"]
+
+    np.testing.assert_array_equal(item_map(0.9), item_map(0.0))

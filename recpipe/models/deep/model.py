@@ -61,9 +61,10 @@ class DeepSettings(IterativeSettings):
     batch_negatives: bool = False
     """The items of the other interactions in the batch are negatives as well (softmax only)."""
 
-    block_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.2
+    block_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
     """Share of the pictures, sounds and text fields hidden in a step, where items have such, so that
-    the others learn to do without them."""
+    the others learn to do without them. Less is a little better where none is ever missing, and worse
+    than no pictures at all where all go missing later."""
 
 
 class DeepModel(NetworkModel, PairwiseModel):
@@ -99,7 +100,8 @@ class DeepModel(NetworkModel, PairwiseModel):
         inputs = None
         if blocks is not None:
             vectors = blocks.vectors(data.items)
-            share = self.settings.block_dropout
+            # a single block has no others that could learn to do without it
+            share = self.settings.block_dropout if len(blocks.maps) > 1 else 0.0
             inputs = BlockInputs(blocks, vectors, settings=self.settings, share=share, device=context.device)
         self._network = DeepNetwork(
             embeddings=centred(data.items, item_mean),
