@@ -9,7 +9,7 @@ which tell hues and pitches apart and understand nothing. A tenth of each user's
 epochs of every fit, a fifth is to be found among all items, those taken before left out.
 
     as before   the model without blocks: the text alone
-    text        the text as the only block: what is new but the media, and therefore what media are compared with
+    text        the text as the only block: histories as input, but nothing to hide in training, which regularises
     shuffled    pictures and sounds of other items, so that nothing but noise is added
     masked      fitted with pictures; while scoring, a share of them is missing, from histories as well
 
