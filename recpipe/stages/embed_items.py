@@ -15,7 +15,8 @@ from recpipe.encoders.settings import (
 )
 from recpipe.ingest.settings import DataSettings
 from recpipe.schemas import BLOCK_PREFIX, EMBEDDING, ITEM_EMBEDDINGS, ITEM_ID, ITEM_MEDIA_ERRORS, ITEMS
-from recpipe.stages.base import Given, Input, Output, Stage
+from recpipe.stages.base import Input, Output, Stage
+from recpipe.stages.pipeline.media_sections import reads_media
 from recpipe.stages.settings import CacheSettings
 
 if TYPE_CHECKING:
@@ -39,10 +40,6 @@ class EmbedItemsSettings(Settings):
     # where a calibrated model may lie
     workdir: Annotated[Path, Execution()]
     cache: Annotated[CacheSettings, Execution()]
-
-
-def _with_media(settings: EmbedItemsSettings, given: Given) -> bool:
-    return settings.image_encoder.model_name is not None or settings.audio_encoder.model_name is not None
 
 
 @dataclass
@@ -101,7 +98,7 @@ def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
         folder, settings.encoder, "document", context.device(), context.cache, chosen.spec.key, chosen.folder
     )
     media = media_encoding.MediaBlocks()
-    if _with_media(settings, context.given):
+    if reads_media(settings, context.given):
         media = media_encoding.encode_files(files, context, items, ITEM_MEDIA_ERRORS, unit="items")
     counts = context.map_rows(
         ITEM_EMBEDDINGS,
@@ -139,7 +136,7 @@ STAGE = Stage(
     version=1,
     settings=EmbedItemsSettings,
     reads=(Input(ITEMS),),
-    writes=(Output(ITEM_EMBEDDINGS), Output(ITEM_MEDIA_ERRORS, when=_with_media)),
+    writes=(Output(ITEM_EMBEDDINGS), Output(ITEM_MEDIA_ERRORS, when=reads_media)),
     run=_run,
     identity=_identity,
 )

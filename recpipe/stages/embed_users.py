@@ -33,6 +33,7 @@ from recpipe.schemas import (
     USERS,
 )
 from recpipe.stages.base import Given, Input, Output, Stage
+from recpipe.stages.pipeline.media_sections import reads_media
 from recpipe.stages.settings import CacheSettings
 
 if TYPE_CHECKING:
@@ -80,10 +81,6 @@ def _with_titles(settings: EmbedUsersSettings, given: Given) -> bool:
 
 def _with_mean(settings: EmbedUsersSettings, given: Given) -> bool:
     return history_mode(settings.users, given) == "mean"
-
-
-def _with_media(settings: EmbedUsersSettings, given: Given) -> bool:
-    return settings.image_encoder.model_name is not None or settings.audio_encoder.model_name is not None
 
 
 @dataclass
@@ -228,7 +225,7 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         documents = media_encoding.with_media(documents, settings, context.digests)
         encoding.require_same_encoder(context.read(ITEM_EMBEDDINGS), documents, calibration=chosen.spec.calibration)
     media = media_encoding.MediaBlocks()
-    if _with_media(settings, context.given):
+    if reads_media(settings, context.given):
         media = media_encoding.encode_files(files, context, users, USER_MEDIA_ERRORS, unit="users")
     task = _EmbedUsers(
         users.path,
@@ -283,7 +280,7 @@ STAGE = Stage(
         Input(ITEMS, when=_with_titles),
         Input(ITEM_EMBEDDINGS, when=_with_mean),
     ),
-    writes=(Output(USER_EMBEDDINGS), Output(USER_MEDIA_ERRORS, when=_with_media)),
+    writes=(Output(USER_EMBEDDINGS), Output(USER_MEDIA_ERRORS, when=reads_media)),
     run=_run,
     identity=_identity,
 )

@@ -18,12 +18,9 @@ from recpipe.models.registry import find_model
 from recpipe.models.settings import Target
 from recpipe.training.batches import Batches
 from recpipe.training.fusing import fit_hybrid
-from recpipe.training.hold_out import hold_out
+from recpipe.training.hold_out import HELD_OUT_SHARE, hold_out
 from recpipe.training.loop import Fitted, Loop
 from recpipe.training.validation import Validator, gather_held_out
-
-HELD_OUT_SHARE = 0.1
-"""Part of the interactions that a setting left `auto` holds out where no validation data are given."""
 
 N_EPOCHS = "n_epochs"
 """Name of the epochs among the chosen hyper-parameters."""

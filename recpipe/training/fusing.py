@@ -24,15 +24,12 @@ from recpipe.schemas import USER_EMBEDDINGS
 from recpipe.seeding import generator
 from recpipe.training.candidates import Candidates, Wanted, gather_candidates, joined, shortened
 from recpipe.training.fusion_search import search_weights
-from recpipe.training.hold_out import hold_out, keep_items, without_profiles, without_segments
+from recpipe.training.hold_out import HELD_OUT_SHARE, hold_out, keep_items, without_profiles, without_segments
 from recpipe.training.new_items import place_new_items
 from recpipe.training.validation import gather_held_out
 
 if TYPE_CHECKING:
     from recpipe.models.tables import Bool
-
-HELD_OUT_SHARE = 0.1
-"""Part of the interactions that are held out where no validation data are given."""
 
 MAX_USERS = 2000
 """Most users that weights are chosen by."""

@@ -18,6 +18,9 @@ from recpipe.seeding import derive_seed
 if TYPE_CHECKING:
     from recpipe.models.tables import Bool, Int64
 
+HELD_OUT_SHARE = 0.1
+"""Part of the interactions that is held out where something is to be chosen and no validation data are given."""
+
 Chooser = Callable[[Histories, int], "Bool"]
 """(histories, events in the blocks before) → which of the block's events are held out."""
 

@@ -20,7 +20,7 @@ import numpy as np
 from recpipe.models.hybrid.alike import Regression
 from recpipe.models.hybrid.fusion import NEW_NAMES, SMALLEST_SPREAD, FusionWeights
 from recpipe.models.hybrid.model import HybridModel
-from recpipe.models.hybrid.part import ALIKE
+from recpipe.models.hybrid.part import ALIKE, OWN
 from recpipe.seeding import generator
 from recpipe.training.candidates import Candidates, Wanted, joined, some
 from recpipe.training.fusion_search import MIN_GAIN, best_alone, climb
@@ -87,10 +87,11 @@ def place_new_items(
     weights = FusionWeights(tuple(model.parts), by_class, np.zeros((n_parts, len(NEW_NAMES)), np.float32))
     users = [_scored(model, fold, weights, regression) for fold in _folds(model, wanted, seed)]
     among = joined([fold.among_themselves() for fold in users]) if users else None
-    if among is None or not among.wanted.any():
-        report("new items: nothing to choose by, those that read alike decide")
+    reaching = np.array([part.reaches_new for part in model.fused.values()], np.float32)
+    if among is None or not among.wanted.any() or not reaching.any():
+        report("new items: nothing to choose by, they come in as they are")
         new = weights.new.copy()
-        new[:, ALIKE] = 1.0
+        new[:, ALIKE if reaching.any() else OWN] = reaching if reaching.any() else 1.0
         return replace(weights, new=new)
     among = among.of(np.asarray(among.wanted.any(axis=1)))
     spreads = _spreads(among)

@@ -10,8 +10,8 @@ from recpipe.models.base import FitContext, FitReport, Model, TrainingData
 from recpipe.models.registry import find_model
 from recpipe.models.settings import ModelSettings
 from recpipe.schemas import USER_EMBEDDINGS
-from recpipe.training.fitting import HELD_OUT_SHARE, fit
-from recpipe.training.hold_out import hold_out, without_profiles
+from recpipe.training.fitting import fit
+from recpipe.training.hold_out import HELD_OUT_SHARE, hold_out, without_profiles
 from recpipe.training.validation import gather_held_out
 
 MODEL = "model"

@@ -11,7 +11,9 @@ import pytest
 from planted_tastes import Tastes, histories_of, hybrid, planted_tastes, scores_of
 
 from recpipe.models.base import FitContext, Items
+from recpipe.models.hybrid import part as part_module
 from recpipe.models.hybrid.model import HybridModel
+from recpipe.models.hybrid.part import ALIKE, OWN
 from recpipe.training import new_items as module
 from recpipe.training.candidates import Candidates, joined
 from recpipe.training.fitting import fit
@@ -217,3 +219,19 @@ def test_users_are_drawn_where_there_are_many(tastes: Tastes, monkeypatch: pytes
     found = placed(tastes)
     line = re.search(r"of ([\d,]+) interactions with new items", found.log)
     assert line is not None and int(line[1]) == 250  # one each
+
+
+@pytest.mark.parametrize(("parts", "way"), [(("ease", "content"), ALIKE), (("ease",), OWN)])
+def test_vectors_as_wide_as_the_catalogue_never_reach_new_items_by_regression(
+    tastes: Tastes, monkeypatch: pytest.MonkeyPatch, parts: tuple[str, ...], way: int
+) -> None:
+    """Where nothing tells how to weigh new items, parts that have a regression take it, and one without its own way."""
+    monkeypatch.setattr(part_module, "EXACT_WIDTH", 40)  # ease has 65 coordinates here, content fewer
+    monkeypatch.setattr(module, "_folds", lambda model, wanted, seed: iter(()))
+    found = placed(tastes, parts=parts)
+    assert "nothing to choose by" in found.log
+    new = found.model.weights.new
+    expected = np.zeros_like(new)
+    expected[-1, way] = 1.0
+    np.testing.assert_array_equal(new, expected)
+    assert np.isfinite(found.model.item_vectors(tastes.items)).all()

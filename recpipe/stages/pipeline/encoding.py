@@ -117,7 +117,8 @@ class CachedEncoder:
             DataError: A vector is not finite or zero, or a text is too long and that is an error.
         """
         if self._cache is None:
-            self._cache = EmbeddingCache(self.cache_folder, self.key)
+            about = {"model": self.folder.name, "role": self.role, "precision": self.settings.precision}
+            self._cache = EmbeddingCache(self.cache_folder, self.key, about=about)
         n_rows = len(ids)
         texts = [text for column in columns.values() for text in column]
         assert len(texts) == n_rows * len(columns), (len(texts), n_rows)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
@@ -25,9 +25,7 @@ from recpipe.encoders.media_spec import (
     require_decoder,
     section,
 )
-from recpipe.encoders.settings import AudioEncoderSettings, ImageEncoderSettings, MediaSettings
 from recpipe.errors import DataError
-from recpipe.ingest.settings import DataSettings
 from recpipe.schemas import (
     BLOCK_PREFIX,
     FAILURE_CODE,
@@ -38,6 +36,7 @@ from recpipe.schemas import (
     Artifact,
 )
 from recpipe.stages.pipeline.cached_files import COLUMNS, CachedFiles
+from recpipe.stages.pipeline.media_sections import MediaSections
 from recpipe.store.arrow import empty_table, vector_array
 from recpipe.store.artifacts import ArtifactReader
 from recpipe.store.fingerprint import FileDigests
@@ -48,27 +47,6 @@ if TYPE_CHECKING:
 # Pictures are slower than texts: a killed run loses what lies between two of these.
 _SHARD_ROWS = 256
 _SHOWN_EXAMPLES = 5
-
-
-class MediaSections(Protocol):
-    """The sections of a stage's settings that say which files are encoded, and how."""
-
-    @property
-    def image_encoder(self) -> ImageEncoderSettings: ...
-
-    @property
-    def audio_encoder(self) -> AudioEncoderSettings: ...
-
-    @property
-    def media(self) -> MediaSettings: ...
-
-    @property
-    def data(self) -> DataSettings: ...
-
-
-def reads_media(settings: MediaSections) -> bool:
-    """Say whether an encoder of pictures or sounds is configured."""
-    return bool(_switched_on(settings))
 
 
 def _switched_on(settings: MediaSections) -> dict[Modality, MediaEncoderSettings]:
