@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -12,13 +11,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from recpipe.encoders.arithmetic import inference
 from recpipe.encoders.batching import Tokens, padded
 from recpipe.encoders.settings import TextPrecision
 from recpipe.seeding import generator
 
 # Token vectors of two ways to compute the same, brought to length 1, differ by 1e-7; a wrong mask by 1e-2.
 TOLERANCE = 1e-5
-_DTYPES: dict[str, torch.dtype] = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
 _PROBE_LENGTHS = (1, 2, 3, 7, 7, 30, 31, 60)
 
 
@@ -71,14 +70,11 @@ class TorchBackend:
         self.threads = threads
         self._model = model.to(self.device)
         self._pad = pad
-        self._dtype = _DTYPES[precision]
+        self._precision = precision
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self) -> AbstractContextManager[None]:
         """Compute without gradients, in the precision asked for."""
-        enabled = self._dtype != torch.float32
-        with torch.inference_mode(), torch.autocast(self.device.type, dtype=self._dtype, enabled=enabled):
-            yield
+        return inference(self.device, self._precision)
 
     def states(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> States:
         """Compute the texts at `rows`."""

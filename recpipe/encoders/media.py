@@ -17,6 +17,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from recpipe.encoders.arithmetic import SMALLEST_NORM, inference
 from recpipe.encoders.audio import read_windows
 from recpipe.encoders.images import read_picture
 from recpipe.encoders.media_files import BadFileError
@@ -27,9 +28,6 @@ from recpipe.encoders.settings import AudioEncoderSettings, ImageEncoderSettings
 from recpipe.encoders.sound_models import Samples, SoundModel
 from recpipe.errors import DataError, UnavailableError
 
-_DTYPES = {"float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16}
-# Below this a vector has no direction.
-_SMALLEST_NORM = 1e-12
 # Batches of windows are made of this many at a time, those of like length together.
 _BATCHES_SORTED = 4
 
@@ -205,9 +203,8 @@ class SoundEncoder:
 def _arithmetic(
     device: torch.device, settings: ImageEncoderSettings | AudioEncoderSettings, modality: Modality
 ) -> Iterator[None]:
-    precision = _DTYPES[settings.precision]
     try:
-        with torch.inference_mode(), torch.autocast(device.type, dtype=precision, enabled=precision != torch.float32):
+        with inference(device, settings.precision):
             yield
     except torch.cuda.OutOfMemoryError as error:
         raise UnavailableError(
@@ -230,7 +227,7 @@ def _finished(
     raw = stacked.numpy()
     assert len(raw) == len(rows), (raw.shape, len(rows))
     norms = np.linalg.norm(raw, axis=1, keepdims=True)  # (k, 1)
-    bad = ~np.isfinite(norms[:, 0]) | ~(norms[:, 0] > _SMALLEST_NORM)
+    bad = ~np.isfinite(norms[:, 0]) | ~(norms[:, 0] > SMALLEST_NORM)
     if bad.any():
         first = paths[rows[int(np.flatnonzero(bad)[0])]]
         raise DataError(

@@ -8,7 +8,7 @@ import os
 import threading
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stdout
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
+from recpipe.encoders.arithmetic import inference
 from recpipe.encoders.backends import States, model_inputs
 from recpipe.encoders.batching import Tokens
 from recpipe.errors import UnavailableError
@@ -126,11 +127,9 @@ class OpenVinoBackend:
         self._compiled = openvino.Core().compile_model(model, "CPU", options)
         self._requests = threading.local()
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self) -> AbstractContextManager[None]:
         """Compute without gradients."""
-        with torch.inference_mode():
-            yield
+        return inference(self.device, "float32")
 
     def states(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> States:
         """Compute the texts at `rows`; valid until the thread's next call."""

@@ -10,8 +10,7 @@ result is still in the cache: they are what torch.compile calls too.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -21,6 +20,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from recpipe.encoders.arithmetic import inference
 from recpipe.encoders.backends import States
 from recpipe.encoders.batching import Tokens
 
@@ -105,11 +105,9 @@ class PackedBackend:
         self._pad = pad
         self._layers = [_layer(layer) for layer in model.encoder.layer]
 
-    @contextmanager
-    def session(self) -> Iterator[None]:
+    def session(self) -> AbstractContextManager[None]:
         """Compute without gradients."""
-        with torch.inference_mode():
-            yield
+        return inference(self.device, "float32")
 
     def states(self, tokens: Tokens, rows: npt.NDArray[np.int64]) -> States:
         """Compute the texts at `rows`."""

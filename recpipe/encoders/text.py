@@ -16,6 +16,7 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from recpipe.encoders.arithmetic import SMALLEST_NORM
 from recpipe.encoders.backends import Backend
 from recpipe.encoders.batching import Tokens, in_threads, one_ahead, parts_of, token_batches, unique_texts
 from recpipe.encoders.chunks import Pieces, in_pieces, mean_of_pieces
@@ -32,9 +33,6 @@ from recpipe.errors import DataError, UnavailableError
 
 _Part = tuple[npt.NDArray[np.int64], tuple[Tokens, Pieces | None]]
 """Rows of some texts, their tokens, and the pieces of long ones."""
-
-# Below this a vector has no direction.
-_SMALLEST_NORM = 1e-12
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +162,7 @@ class TextEncoder:
         for rows, (tokens, pieces) in parts:
             lengths[rows], truncated[rows] = (pieces or tokens).lengths, tokens.truncated
             norms[rows], vectors[rows] = self._forward_pieces(pieces) if pieces else self._forward_all(tokens)
-        bad = ~np.isfinite(vectors).all(axis=1) | ~(norms > _SMALLEST_NORM)
+        bad = ~np.isfinite(vectors).all(axis=1) | ~(norms > SMALLEST_NORM)
         if bad.any():
             row = int(first[bad][0])
             raise DataError(

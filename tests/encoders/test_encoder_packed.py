@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import logging
 from pathlib import Path
 from typing import Any
@@ -48,13 +49,19 @@ MODELS = {family: model_of(family) for family in ("bert", "roberta")}
 BACKENDS: dict[str, tuple[Backend, Backend]] = {
     family: (padded_of(model), PackedBackend(model, pad=PAD, threads=1)) for family, model in MODELS.items()
 }
+EXACT = {family: padded_of(copy.deepcopy(model).double()) for family, model in MODELS.items()}
 
 
 @pytest.mark.parametrize("family", ["bert", "roberta"])
 @given(st.lists(st.lists(st.integers(0, 59), min_size=1, max_size=40), min_size=1, max_size=7))
 def test_packed_states_are_the_padded_ones(family: str, texts: list[list[int]]) -> None:
-    """Also where the padding's token stands in a text: RoBERTa counts positions around it."""
-    assert deviation(*BACKENDS[family], tokens_of(texts)) < TOLERANCE
+    """Also where the padding's token stands in a text: RoBERTa counts positions around it.
+
+    Judged beside float64, as attention this sharp makes some texts ill-conditioned however they are computed.
+    """
+    tokens = tokens_of(texts)
+    plain, packed_form = (deviation(EXACT[family], backend, tokens) for backend in BACKENDS[family])
+    assert packed_form < max(TOLERANCE, 10 * plain)
 
 
 def test_token_types_are_read() -> None:

@@ -19,6 +19,7 @@ from recpipe.schemas import ITEM_EMBEDDINGS, ITEMS
 from recpipe.stages.pipeline import encoding
 from recpipe.stages.pipeline.encoding import CachedEncoder
 from recpipe.store.artifacts import ArtifactReader, ArtifactWriter
+from recpipe.store.cache_upkeep import sizes
 from recpipe.store.manifest import Manifest
 
 
@@ -75,6 +76,12 @@ def test_texts_are_encoded_once(tiny_encoder: Path, tmp_path: Path) -> None:
     # a text known from the cache is reported as truncated every night
     assert later.take_counts() == {"empty": 2, "cached": 4, "encoded": 1, "truncated": 1}
     assert later.take_counts() == {}
+
+
+def test_the_cache_says_whose_vectors_they_are(tiny_encoder: Path, tmp_path: Path) -> None:
+    cached_encoder(tiny_encoder, tmp_path).vectors(["one", "two"], ["a", "b"])
+    (size,) = sizes(tmp_path)
+    assert size.about == {"model": [str(tiny_encoder)], "role": ["document"], "precision": ["float32"]}
 
 
 def test_nothing_new_needs_no_model(tiny_encoder: Path, tmp_path: Path) -> None:
