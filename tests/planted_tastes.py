@@ -14,7 +14,8 @@ import pyarrow as pa
 
 from recpipe.models.base import FitContext, Histories, Items, Profiles, TrainingData
 from recpipe.models.hybrid.fusion import FusionWeights
-from recpipe.models.hybrid.model import HybridModel, HybridSettings
+from recpipe.models.hybrid.model import HybridModel
+from recpipe.models.hybrid.settings import HybridSettings
 from recpipe.training.fitting import fit
 
 N_TOPICS, DIM = 5, 8

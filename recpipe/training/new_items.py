@@ -5,7 +5,8 @@ Where there are too few of those, items somebody took stand for them, a fifth at
 are scored as if nobody had taken them.
 
 The weights are those that rank new items best among themselves. Gain and offset then place
-them in the list of all items: as high as the loss of known items allows.
+them in the list of all items: so that most of them are found within its first 20, while known
+items lose no more within its first 10 than they may.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from recpipe.models.hybrid.alike import Regression
-from recpipe.models.hybrid.fusion import NEW_NAMES, SMALLEST_SPREAD, FusionWeights
+from recpipe.models.hybrid.fusion import CAUTIOUS_GAIN, CAUTIOUS_OFFSET, NEW_NAMES, SMALLEST_SPREAD, FusionWeights
+from recpipe.models.hybrid.level import levels_of
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.hybrid.part import ALIKE, OWN
 from recpipe.seeding import generator
@@ -41,10 +43,14 @@ MAX_SCORES = 20_000_000
 FOLDS = 5
 
 CUT_OFF = 10
-"""Items of a list that count where new items are placed among known ones."""
+"""Items of a list within which known items may lose."""
 
-GAINS = (0.25, 0.5, 1.0, 2.0)
-OFFSETS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
+LENGTH = 20
+"""Items of a list within which new ones are to be found."""
+
+GAINS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
+THRESHOLDS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
+"""Scores, in standard deviations, from which on new items stand above a user's level."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +87,7 @@ def place_new_items(
     Args:
         by_class: float32 (n_parts, n_classes), of known items.
         regression: Of the model's items that others are likened to.
-        cost: Part of the NDCG of known items that may be given up.
+        cost: Part of the NDCG@10 of known items that may be given up.
     """
     n_parts = len(by_class)
     weights = FusionWeights(tuple(model.parts), by_class, np.zeros((n_parts, len(NEW_NAMES)), np.float32))
@@ -89,10 +95,9 @@ def place_new_items(
     among = joined([fold.among_themselves() for fold in users]) if users else None
     reaching = np.array([part.reaches_new for part in model.fused.values()], np.float32)
     if among is None or not among.wanted.any() or not reaching.any():
-        report("new items: nothing to choose by, they come in as they are")
-        new = weights.new.copy()
-        new[:, ALIKE if reaching.any() else OWN] = reaching if reaching.any() else 1.0
-        return replace(weights, new=new)
+        report("new items: nothing to choose by, they follow a user's first known ones")
+        weights.new[:, ALIKE if reaching.any() else OWN] = reaching if reaching.any() else 1.0
+        return _cautious(weights)
     among = among.of(np.asarray(among.wanted.any(axis=1)))
     spreads = _spreads(among)
     even = replace(among, scores=among.scores / spreads)
@@ -173,33 +178,41 @@ def _taken(fold: _Fold) -> Bool:
     return taken
 
 
+def _cautious(weights: FusionWeights) -> FusionWeights:
+    """Place new items where nothing tells how."""
+    return replace(weights, new=weights.new * np.float32(CAUTIOUS_GAIN), offset=CAUTIOUS_OFFSET)
+
+
 @dataclass(frozen=True, slots=True)
 class _Lists:
     """What the place of new items is chosen by, for one fold.
 
     Attributes:
-        known: float32 (n_users, CUT_OFF): scores of the first known items.
+        known: float32 (n_users, LENGTH): scores of the first known items.
         new: float32 (n_users, n_new): of the new ones, without gain and offset; -inf: not ranked.
+        level: float32 (n_users,): of the known items.
         scale: float32 (n_users,): of the offset.
         known_wanted: users, scores and places among the known items of known items to find.
-        new_wanted: users and columns of new items to find.
+        new_wanted: users, columns and places among the new items of new items to find.
     """
 
     known: Float32
     new: Float32
+    level: Float32
     scale: Float32
     known_wanted: tuple[Int64, Float32, Int64]
-    new_wanted: tuple[Int64, Int64]
+    new_wanted: tuple[Int64, Int64, Int64]
 
-    def found(self, gain: float, offset: float) -> tuple[float, float]:
-        """Return the summed discounted gain of known items to find and of new ones."""
-        new = gain * self.new + (offset * self.scale)[:, None]
+    def found(self, gain: float, threshold: float) -> tuple[float, int]:
+        """Return the summed discounted gain of known items to find, and how many new ones are found."""
+        base, slope = self.level - np.float32(gain * threshold) * self.scale, np.float32(gain)
         users, scores, places = self.known_wanted
-        known_ranks = places + np.count_nonzero(new[users] > scores[:, None], axis=1)
-        users, columns = self.new_wanted
-        own = new[users, columns][:, None]
-        new_ranks = np.count_nonzero(self.known[users] >= own, axis=1) + np.count_nonzero(new[users] > own, axis=1)
-        return _discounted(known_ranks), _discounted(new_ranks)
+        above = base[users, None] + slope * self.new[users] > scores[:, None]
+        known_ranks = places + np.count_nonzero(above, axis=1)
+        users, columns, places = self.new_wanted
+        own = base[users] + slope * self.new[users, columns]
+        new_ranks = places + np.count_nonzero(self.known[users] >= own[:, None], axis=1)
+        return _discounted(known_ranks), int(np.count_nonzero(new_ranks < LENGTH))
 
     @property
     def undisturbed(self) -> float:
@@ -216,24 +229,26 @@ def _placed(
     model: HybridModel, users: list[_Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
 ) -> FusionWeights:
     """Choose gain and offset: as much as is found of new items within the cost for known ones."""
-    known = _known_scores(model, users[0].fold.wanted, weights)
-    lists = [_lists(scored, weights, known) for scored in users]
+    wanted = users[0].fold.wanted
+    known = _known_scores(model, wanted, weights)
+    leaders = np.flatnonzero(model.alike.places(wanted.histories.items) >= 0)
+    lists = [_lists(scored, weights, known, leaders) for scored in users]
     undisturbed = sum(one.undisturbed for one in lists)
-    if not undisturbed:  # no known items to find, and nothing to measure a cost by
-        return weights
-    best, kept = (-1.0, -1.0), (1.0, OFFSETS[0])
-    for gain, offset in product(GAINS, OFFSETS):
-        pairs = [one.found(gain, offset) for one in lists]
+    n_new = sum(len(one.new_wanted[0]) for one in lists)
+    best, kept = (-1, -1.0), None
+    for gain, threshold in product(GAINS, THRESHOLDS):
+        pairs = [one.found(gain, threshold) for one in lists]
         of_known, of_new = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
         if of_known >= (1.0 - cost) * undisturbed and (of_new, of_known) > best:
-            best, kept = (of_new, of_known), (gain, offset)
-    gain, offset = kept
-    n_new = sum(len(one.new_wanted[0]) for one in lists)
+            best, kept = (of_new, of_known), (gain, threshold)
+    if kept is None or not undisturbed:  # no known items to find, and nothing to measure a cost by
+        return _cautious(weights)
+    gain, threshold = kept
     report(
-        f"new items: gain {gain:g}, offset {offset:g}; NDCG@10 {best[0] / max(n_new, 1):.4f} of {n_new:,} "
-        f"interactions with new items, {1.0 - best[1] / undisturbed:.1%} lost on known ones"
+        f"new items: gain {gain:g} from {threshold:g} standard deviations on; {best[0]:,} of {n_new:,} interactions "
+        f"with new items within the first {LENGTH}, {1.0 - best[1] / undisturbed:.1%} lost on known ones"
     )
-    return replace(weights, new=weights.new * np.float32(gain), offset=offset)
+    return replace(weights, new=weights.new * np.float32(gain), offset=-gain * threshold)
 
 
 def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) -> Float32:
@@ -250,25 +265,29 @@ def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) ->
     return scores
 
 
-def _lists(scored: _Scored, weights: FusionWeights, known: Float32) -> _Lists:
+def _lists(scored: _Scored, weights: FusionWeights, known: Float32, leaders: Int64) -> _Lists:
     """Put the new items of a fold beside the known ones, whose scores are (n_users, n_items)."""
     fold = scored.fold
-    new = scored.scores @ weights.new.reshape(-1)
+    new = np.where(scored.taken, np.float32(-np.inf), scored.scores @ weights.new.reshape(-1))
     known = known.copy()
     known[:, fold.rows] = -np.inf
     users, own = fold.wanted.users(), fold.wanted.own
     columns = fold.column(own)
     scores = known[users, own]
     there = scores > -np.inf
-    users_known, scores = users[there], scores[there]
-    places = np.array(
-        [np.count_nonzero(known[user] > score) for user, score in zip(users_known, scores, strict=True)], dtype=np.int64
-    )
-    depth = min(CUT_OFF, known.shape[1])
+    depth = min(LENGTH, known.shape[1])
+    new_users, new_columns = users[columns >= 0], columns[columns >= 0]
     return _Lists(
         known=-np.partition(-known, depth - 1, axis=1)[:, :depth],
-        new=np.where(scored.taken, np.float32(-np.inf), new),
+        new=new,
+        level=levels_of(known[:, leaders]),
         scale=weights.totals[scored.classes],
-        known_wanted=(users_known, scores, places),
-        new_wanted=(users[columns >= 0], columns[columns >= 0]),
+        known_wanted=(users[there], scores[there], _places(known, users[there], scores[there])),
+        new_wanted=(new_users, new_columns, _places(new, new_users, new[new_users, new_columns])),
     )
+
+
+def _places(scores: Float32, users: Int64, own: Float32) -> Int64:
+    """Return how many items of each user score higher: int64 (n,), for scores (n_users, n_items) and own (n,)."""
+    pairs = zip(users, own, strict=True)
+    return np.array([np.count_nonzero(scores[user] > score) for user, score in pairs], dtype=np.int64)

@@ -107,8 +107,9 @@ def test_weights_depend_on_the_length_of_the_history(tastes: Tastes, fused: Hybr
     np.testing.assert_allclose(vectors[:, -1], totals[[0, 1, 1, 2, 4]])
     # known items have a block with the weight of the class, new ones another with the sum of all weights
     width = fused.fused["segment_prior"].width
-    start = fused.fused["ease"].width * 2
-    known_block, new_block = vectors[:, start : start + width], vectors[:, start + width : start + 2 * width]
+    ease, recent = (fused.fused[name].width for name in ("ease", "recent_popularity"))
+    of_new = ease + width + recent + ease
+    known_block, new_block = vectors[:, ease : ease + width], vectors[:, of_new : of_new + width]
     ratio = BY_CLASS[1, [0, 1, 1, 2, 4]] / totals[[0, 1, 1, 2, 4]]
     np.testing.assert_allclose(known_block, new_block * ratio[:, None], rtol=1e-5)
     assert new_block.any()
@@ -126,7 +127,7 @@ def test_only_positive_interactions_make_a_history_long(tastes: Tastes) -> None:
 
 @pytest.mark.parametrize("new_weights", [NEW, NEW * [1.0, 0.0], NEW * [0.0, 1.0]], ids=["both", "own", "alike"])
 def test_new_items_are_scored_by_both_ways(tastes: Tastes, new_weights: np.ndarray) -> None:
-    """κ own + κ' alike, both centred, over σ, and the offset times all weights; by refits, one item out at a time."""
+    """κ own + κ' alike, both centred, over σ, from the level on; by refits, one item out at a time."""
     weights = replace(FIXED, new=new_weights.astype(np.float32))
     model = weighed(tastes, weights)
     new, taken = (tastes.items.rows(np.flatnonzero(rows)) for rows in (tastes.is_new, ~tastes.is_new))
@@ -134,7 +135,9 @@ def test_new_items_are_scored_by_both_ways(tastes: Tastes, new_weights: np.ndarr
     of_new, of_taken = unit_content(tastes, new), unit_content(tastes, taken)
     classes = np.digitize(lengths(tastes), [1, 3, 6, 16])
     totals = BY_CLASS.sum(axis=0)
-    expected = (1.25 * totals[classes])[:, None] + np.zeros((1, len(new)))
+    scores = scores_of(model, tastes.profiles, tastes.train)
+    levels = [np.sort(row[keep])[-10] for row, keep in zip(scores, ~tastes.taken & ~tastes.is_new, strict=True)]
+    expected = (np.array(levels) + 1.25 * totals[classes])[:, None] + np.zeros((1, len(new)))
     for number, name in enumerate(QUICK_PARTS):
         if name not in model.parts:
             continue
@@ -151,7 +154,7 @@ def test_new_items_are_scored_by_both_ways(tastes: Tastes, new_weights: np.ndarr
         alike = alike - np.concatenate(left_out).mean(axis=0)
         vectors = new_weights[number, 0] * own + new_weights[number, 1] * alike
         expected += totals[classes][:, None] / spreads(part_scores(model, name, tastes, taken)) * (users @ vectors.T)
-    found = scores_of(model, tastes.profiles, tastes.train)[:, tastes.is_new]
+    found = scores[:, tastes.is_new]
     np.testing.assert_allclose(found, expected, atol=1e-3)
     assert found.std(axis=1).mean() > 0.1
 
@@ -173,12 +176,13 @@ def predicted(content: np.ndarray, n_users: np.ndarray, vectors: np.ndarray, wan
 
 def test_a_part_without_history_still_counts_for_new_items_only(tastes: Tastes, fused: HybridModel) -> None:
     known, new = (np.flatnonzero(rows) for rows in (~tastes.is_new, tastes.is_new))
-    rows = zip(QUICK_PARTS[:3], BY_CLASS[:3], NEW[:3], strict=True)
-    start = sum(fused.fused[name].width * (int(by.any()) + int(new.any())) for name, by, new in rows)
+    parts = [(name, fused.fused[name].width) for name in QUICK_PARTS]
+    start = sum(width for name, width in parts if name != "content")
+    start += sum(width for name, width in parts if name in ("ease", "segment_prior"))
     vectors = fused.item_vectors(tastes.items)
     own = vectors[:, start : start + fused.fused["content"].width]
     assert not own[known].any() and own[new].any()
-    assert (vectors[known, -1] == 0.0).all() and (vectors[new, -1] == 1.25).all()
+    assert not vectors[known, -2:].any() and (vectors[new, -2:] == [1.0, 1.25]).all()
 
 
 def test_source_says_who_served_a_user(tastes: Tastes, fused: HybridModel) -> None:

@@ -35,7 +35,7 @@ class Placed:
     scores: np.ndarray
 
 
-def placed(tastes: Tastes, *, cost: float = 0.1, parts: tuple[str, ...] = PARTS) -> Placed:
+def placed(tastes: Tastes, *, cost: float = 0.01, parts: tuple[str, ...] = PARTS) -> Placed:
     lines: list[str] = []
     model = hybrid(parts, new_item_cost=cost)
     fit(model, tastes.data, FitContext(seed=5, held_out=tastes.held_out, report=lines.append))
@@ -47,6 +47,12 @@ def gain_at_10(scores: np.ndarray, wanted: np.ndarray) -> float:
     """Sum of 1 / log2(1 + rank) of what is wanted and among the first ten."""
     ordered = np.argsort(-scores, axis=1, kind="stable")[:, :10]
     return float((np.take_along_axis(wanted, ordered, axis=1) / np.log2(np.arange(2, 12))).sum())
+
+
+def hits_at_20(scores: np.ndarray, wanted: np.ndarray) -> int:
+    """How much of what is wanted stands among the first twenty."""
+    ordered = np.argsort(-scores, axis=1, kind="stable")[:, :20]
+    return int(np.take_along_axis(wanted, ordered, axis=1).sum())
 
 
 def known_gains(found: Placed, tastes: Tastes) -> tuple[float, float]:
@@ -65,8 +71,8 @@ def without_later_new_items(tastes: Tastes) -> Tastes:
 
 
 def shares_of_own_topic(found: Placed, tastes: Tastes) -> tuple[float, float]:
-    """Share of new items among the first ten, and of these the share of the user's topic."""
-    ordered = np.argsort(-found.scores, axis=1)[:, :10]
+    """Share of new items among the first twelve, and of these the share of the user's topic."""
+    ordered = np.argsort(-found.scores, axis=1)[:, :12]
     new = tastes.is_new[ordered]
     own = tastes.item_topics[ordered] == tastes.user_topics[:, None]
     return float(new.mean()), float(own[new].mean()) if new.any() else 0.0
@@ -107,25 +113,44 @@ def test_known_items_lose_no_more_than_the_cost(tastes: Tastes, cost: float) -> 
 
 def test_what_may_be_spent_is_spent(tastes: Tastes) -> None:
     """More of what is new is found, the more known items may lose."""
-    gains = [gain_at_10(placed(tastes, cost=cost).scores, tastes.wanted & tastes.is_new) for cost in (0.0, 0.1, 0.5)]
-    assert gains[0] < gains[1] < gains[2]
+    wanted = tastes.wanted & tastes.is_new
+    hits = [hits_at_20(placed(tastes, cost=cost).scores, wanted) for cost in (0.0, 0.1, 0.5)]
+    assert hits[0] < hits[1] <= hits[2]
 
 
-def test_ndcg_of_new_items_is_what_was_reported(tastes: Tastes, found: Placed) -> None:
-    line = re.search(r"NDCG@10 ([\d.]+) of ([\d,]+) interactions with new items", found.log)
-    assert line is not None
-    assert int(line[2].replace(",", "")) == int((tastes.wanted & tastes.is_new).sum()) == 300
-    assert gain_at_10(found.scores, tastes.wanted & tastes.is_new) / 300 == pytest.approx(float(line[1]), abs=2e-3)
+def test_without_a_cost_new_items_follow_the_first_ten(tastes: Tastes) -> None:
+    found = placed(tastes, cost=0.0)
+    ordered = np.argsort(-found.scores, axis=1)[:, :20]
+    new = tastes.is_new[ordered]
+    assert new[:, :10].mean() < 0.02
+    assert new[:, 10:].mean() > 0.8
+
+
+def test_lists_of_all_users_hold_about_as_many_new_items(tastes: Tastes, found: Placed) -> None:
+    """Scores of known items reach higher the more a history tells: one offset for all would favour strangers."""
+    ordered = np.argsort(-found.scores, axis=1)[:, :20]
+    shares = tastes.is_new[ordered].mean(axis=1)
+    lengths = np.diff(tastes.train.offsets)
+    by_length = [shares[lengths == length].mean() for length in np.unique(lengths)]
+    assert min(by_length) > 0.7 * max(by_length)
+
+
+def test_new_items_found_are_what_was_reported(tastes: Tastes, found: Placed) -> None:
+    told = re.search(r"; ([\d,]+) of ([\d,]+) interactions with new items within the first 20", found.log)
+    assert told is not None
+    wanted = tastes.wanted & tastes.is_new
+    assert int(told[2].replace(",", "")) == int(wanted.sum()) == 300
+    assert hits_at_20(found.scores, wanted) == int(told[1])
 
 
 def test_where_nothing_new_is_held_out_a_fifth_of_the_others_stands_in(tastes: Tastes) -> None:
     """Each item somebody took is new once, so that every held-out interaction counts; new ones surface all the same."""
     known = without_later_new_items(tastes)
     found = placed(known)
-    line = re.search(r"NDCG@10 ([\d.]+) of ([\d,]+) interactions with new items", found.log)
-    assert line is not None
-    assert int(line[2].replace(",", "")) == int((known.wanted & ~known.taken).sum())
-    assert float(line[1]) > 0.0
+    told = re.search(r"; ([\d,]+) of ([\d,]+) interactions with new items", found.log)
+    assert told is not None
+    assert int(told[2].replace(",", "")) == int((known.wanted & ~known.taken).sum())
+    assert int(told[1].replace(",", "")) > 0
     share, own = shares_of_own_topic(found, tastes)
     assert share > 0.02
     assert own > 0.7
@@ -151,7 +176,7 @@ def test_items_that_stand_in_are_not_known_at_the_same_time(tastes: Tastes, monk
     monkeypatch.setattr(module, "FOLDS", 1)
     found = placed(without_later_new_items(tastes))
     assert "lost on known ones" not in found.log
-    assert found.model.weights.offset == 0.0
+    assert found.model.weights.offset < 0.0
     assert found.model.weights.new.any()
 
 
@@ -211,7 +236,7 @@ def test_items_without_content_do_not_break_it(tastes: Tastes) -> None:
     found = placed(world)
     assert np.isfinite(found.scores[~world.taken]).all()
     with_new, without = known_gains(found, world)
-    assert with_new >= 0.9 * without - 1e-3 * without
+    assert with_new >= 0.99 * without - 1e-3 * without
 
 
 def test_users_are_drawn_where_there_are_many(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,6 +257,6 @@ def test_vectors_as_wide_as_the_catalogue_never_reach_new_items_by_regression(
     assert "nothing to choose by" in found.log
     new = found.model.weights.new
     expected = np.zeros_like(new)
-    expected[-1, way] = 1.0
+    expected[-1, way] = 0.01
     np.testing.assert_array_equal(new, expected)
     assert np.isfinite(found.model.item_vectors(tastes.items)).all()

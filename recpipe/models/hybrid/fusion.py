@@ -1,14 +1,14 @@
 """Scores of several models made comparable and added up, as one dot product.
 
     s_ui = Σ_m w_mc (u_m · (v_mi - v̄_m)) / σ_mu          items somebody took
-    s_ui = W_c (Σ_m (u_m · v'_mi) / σ_mu + o)      items nobody took
+    s_ui = L_u + W_c (Σ_m (u_m · v'_mi) / σ_mu + o)      items nobody took
 
 u_m and v_mi are the vectors of part m, σ_mu the standard deviation of the user's scores by that
 part over the items somebody took (a z-score: parts differ in scale, and with the user), c the
 class of the user's history length, W_c the sum of its weights. Items nobody took have vectors
 v'_mi = κ_m own + κ'_m alike, both centred: the one the model itself makes of their content, and
-the one of items that read alike (`alike`). κ, κ' and the offset o are needed since such scores
-spread less and lie lower: without them new items would never be shown.
+the one of items that read alike (`alike`). Their scores say nothing about how they compare with
+known items; they are placed around the level L_u of the user's list (`level`), with an offset o.
 
 σ needs no scores. With C the covariance of a part's item vectors, σ² = uᵀ C u; where C is too
 large it is kept as its first eigenvectors and the diagonal of what they leave:
@@ -41,6 +41,9 @@ NEW_NAMES = ("new", "new_alike")
 """Names of κ and κ' among the chosen hyper-parameters."""
 
 OFFSET_KEY = "weight.new_offset"
+
+CAUTIOUS_GAIN, CAUTIOUS_OFFSET = 0.01, -0.04
+"""Gain and offset of new items where nothing tells more: next after the level, all but the most striking ones."""
 
 FACTOR_WIDTH = 128
 EXACT_WIDTH = 512
@@ -112,7 +115,7 @@ class FusionWeights:
         parts: names of the parts.
         by_class: float32 (n_parts, n_classes): w.
         new: float32 (n_parts, 2): κ and κ', for items nobody took.
-        offset: o, in standard deviations.
+        offset: o, in standard deviations: where new items of middling score stand from the user's level.
     """
 
     parts: tuple[str, ...]
@@ -124,7 +127,8 @@ class FusionWeights:
     def alone(cls, parts: Sequence[str], part: str) -> FusionWeights:
         """One part and nothing else."""
         own = np.array([[name == part] for name in parts], np.float32)
-        return cls(tuple(parts), np.repeat(own, len(CLASS_NAMES), axis=1), own * np.array([[1.0, 0.0]], np.float32))
+        new = own * np.array([[CAUTIOUS_GAIN, 0.0]], np.float32)
+        return cls(tuple(parts), np.repeat(own, len(CLASS_NAMES), axis=1), new, CAUTIOUS_OFFSET)
 
     @property
     def totals(self) -> Float32:

@@ -15,28 +15,22 @@ chosen in `recpipe.training.fusing`. A part that earns no weight is not kept.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any
 
-from pydantic import Field, model_validator
-
-from recpipe.config import did_you_mean, validate
-from recpipe.errors import ConfigError
 from recpipe.models.base import (
     FactoredModel,
     FitContext,
     FitReport,
     Histories,
     Items,
-    JsonValue,
     ModelSpec,
     ModelState,
     Profiles,
     TrainingData,
     UserVectors,
 )
+from recpipe.models.hybrid.settings import PARTS, HybridSettings
 from recpipe.models.registry import find_model
-from recpipe.models.settings import ModelSettings
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_EMBEDDINGS
 
 if TYPE_CHECKING:
@@ -44,59 +38,12 @@ if TYPE_CHECKING:
 
     from recpipe.models.hybrid.alike import AlikeItems, Regression
     from recpipe.models.hybrid.fusion import FusionWeights
+    from recpipe.models.hybrid.level import Leaders
     from recpipe.models.hybrid.part import Part
     from recpipe.models.tables import Float32, Int64
     from recpipe.models.taken_matrix import KnownItems
 
-PARTS: Mapping[str, Mapping[str, JsonValue]] = {
-    "ease": {},
-    "two_tower": {"history": 50, "max_epochs": 10},
-    "segment_prior": {},
-    "recent_popularity": {},
-    "taste": {},
-    "content": {},
-}
-"""The parts and where their settings differ from their own defaults; the first are preferred where all do alike."""
-
 PARTS_FOLDER = "parts"
-
-
-class HybridSettings(ModelSettings):
-    """`train` for the model hybrid."""
-
-    model: Literal["hybrid"] = "hybrid"
-    """Name of the model."""
-
-    target: Literal["auto", "implicit"] = "auto"
-    """What is learned: the items taken."""
-
-    parts: Annotated[tuple[str, ...], Field(min_length=1)] = tuple(PARTS)
-    """Models to fuse."""
-
-    part_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
-    """Settings of parts by name, as in {two_tower: {hidden_dim: 128}}."""
-
-    new_item_cost: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.1
-    """Part of the NDCG@10 of known items that may be given up so that items nobody took are shown,
-    measured with as many of these as the held-out interactions have, or a fifth of all items."""
-
-    @model_validator(mode="after")
-    def _parts_and_their_settings(self) -> HybridSettings:
-        """Raise ValueError for what is no part, and for settings that a part does not have."""
-        for name in (*self.parts, *self.part_settings):
-            if name not in PARTS:
-                raise ValueError(f"'{name}' is no part of hybrid: {did_you_mean(name, PARTS)}")
-        for name in self.parts:
-            self.settings_of(name)
-        return self
-
-    def settings_of(self, part: str) -> ModelSettings:
-        """Return the settings of a part. ValueError where they are not what it takes."""
-        values = {**PARTS[part], **self.part_settings.get(part, {}), "positive_from": self.positive_from}
-        try:
-            return validate(find_model(part).settings, values)
-        except ConfigError as error:
-            raise ValueError(f"part_settings.{part}: {error.what}") from None
 
 
 class HybridModel(FactoredModel):
@@ -109,6 +56,7 @@ class HybridModel(FactoredModel):
         self._weights: FusionWeights | None = None
         self._taken: KnownItems | None = None
         self._alike: AlikeItems | None = None
+        self._leaders: Leaders | None = None
 
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
         """Refuse: `recpipe.training.fitting.fit` fits this model. TypeError."""
@@ -145,7 +93,7 @@ class HybridModel(FactoredModel):
 
     def weigh(self, weights: FusionWeights) -> None:
         """Take the weights, and let go of the parts that have none."""
-        self._weights = weights
+        self._weights, self._leaders = weights, None
         self.parts = {name: self.parts[name] for name in weights.used}
         new = dict(zip(weights.parts, weights.new, strict=True))
         self.fused = {name: self.fused[name].kept(new[name]) for name in weights.used}
@@ -171,19 +119,21 @@ class HybridModel(FactoredModel):
         weights = self.weights
         classes = self.classes(histories)
         totals = weights.totals[classes]
-        blocks, counts, sources = [], [], []
+        of_known, of_new, counts, sources = [], [], [], []
         for name, by_class, known, kappas in self._weighed():
             vectors, made = self.fused[name].users(profiles, histories)
             if known:
-                blocks.append(vectors * by_class[classes][:, None])
+                of_known.append(vectors * by_class[classes][:, None])
             if kappas.any():
-                blocks.append(vectors * totals[:, None])
+                of_new.append(vectors * totals[:, None])
             counts.append(by_class[classes] * vectors.any(axis=1))
             sources.append(made.source)
-        blocks.append(totals[:, None])
+        users = np.concatenate(of_known, axis=1)
+        levels = self.leaders(histories.items).levels(users, histories)
         # whoever has a history is served by all parts together, the others by the one that counts most for known items
         first = np.stack(sources)[np.argmax(np.stack(counts), axis=0), np.arange(len(profiles))]
-        return UserVectors(np.concatenate(blocks, axis=1), np.where(classes > 0, MODEL.name, first))
+        vectors = np.concatenate([users, *of_new, np.stack([levels, totals], axis=1)], axis=1)
+        return UserVectors(vectors, np.where(classes > 0, MODEL.name, first))
 
     def item_vectors(self, items: Items) -> Float32:
         import numpy as np
@@ -192,19 +142,35 @@ class HybridModel(FactoredModel):
         rows = np.flatnonzero(new)
         new_items = items.rows(rows)
         kernel = self.alike.kernel(new_items)
-        blocks = []
-        for name, _, known, kappas in self._weighed():
-            part = self.fused[name]
-            if known:
-                vectors = part.items(items)
-                vectors[rows] = 0.0
-                blocks.append(vectors)
+        of_known = self._known_vectors(items)
+        of_known[rows] = 0.0
+        blocks = [of_known]
+        for name, _, _, kappas in self._weighed():
             if kappas.any():
+                part = self.fused[name]
                 vectors = np.zeros((len(items), part.width), np.float32)
                 vectors[rows] = part.new_items(new_items, kernel, kappas)
                 blocks.append(vectors)
-        blocks.append(np.where(new, self.weights.offset, 0.0).astype(np.float32)[:, None])
+        placed = np.where(new[:, None], np.array([1.0, self.weights.offset]), 0.0).astype(np.float32)
+        return np.concatenate([*blocks, placed], axis=1)
+
+    def _known_vectors(self, items: Items) -> Float32:
+        """Return the vectors of items somebody took, without what only new ones have: float32 (n_items, k)."""
+        import numpy as np
+
+        blocks = [self.fused[name].items(items) for name, _, known, _ in self._weighed() if known]
         return np.concatenate(blocks, axis=1)
+
+    def leaders(self, items: Items) -> Leaders:
+        """Return the items of a catalogue that levels are measured on. Found once a catalogue."""
+        import numpy as np
+
+        from recpipe.models.hybrid.level import Leaders
+
+        if self._leaders is None or self._leaders.items is not items:
+            rows = np.flatnonzero(self.alike.places(items) >= 0)
+            self._leaders = Leaders(items, rows, self._known_vectors(items.rows(rows)))
+        return self._leaders
 
     def _weighed(self) -> list[tuple[str, Float32, bool, Float32]]:
         """Return of each part that counts its name, w (n_classes,), whether it counts for known items, and κ (2,)."""
