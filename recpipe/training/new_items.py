@@ -231,8 +231,7 @@ def _placed(
     """Choose gain and offset: as much as is found of new items within the cost for known ones."""
     wanted = users[0].fold.wanted
     known = _known_scores(model, wanted, weights)
-    leaders = np.flatnonzero(model.alike.places(wanted.histories.items) >= 0)
-    lists = [_lists(scored, weights, known, leaders) for scored in users]
+    lists = [_lists(scored, weights, known, model.leading(wanted.histories.items)) for scored in users]
     undisturbed = sum(one.undisturbed for one in lists)
     n_new = sum(len(one.new_wanted[0]) for one in lists)
     best, kept = (-1, -1.0), None

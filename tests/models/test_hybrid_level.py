@@ -49,3 +49,9 @@ def test_it_is_measured_on_what_stands_in_the_catalogue() -> None:
         scores = scores_of(model, people, Histories.empty(1, items))[0][~model.is_new(items)]
         assert np.sort(scores)[-PLACE] == pytest.approx(found, abs=1e-4)
     assert levels[1] < levels[0]
+
+
+def test_of_many_items_the_most_taken_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(level, "MAX_ITEMS", 3)
+    np.testing.assert_array_equal(level.leaders_of(np.array([1, 5, 0, 2, 9, 1])), [1, 3, 4])
+    np.testing.assert_array_equal(level.leaders_of(np.array([0, 5, 0])), [1])

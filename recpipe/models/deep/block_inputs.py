@@ -6,8 +6,7 @@
 over the items l a user took last, 0 the newest. A mean of what somebody took says what it has
 in common; its length, how much.
 
-In training, blocks are hidden (`train.block_dropout`) as they may be missing later: in half of
-the steps here and there, in the others from everything at once.
+In training, blocks are hidden (`train.block_dropout`, see `BlockDropout`).
 """
 
 from __future__ import annotations
@@ -18,6 +17,7 @@ import numpy as np
 import torch
 from torch.nn.functional import embedding, embedding_bag
 
+from recpipe.models.block_dropout import BlockDropout
 from recpipe.models.history_means import history_matrix
 from recpipe.models.item_blocks import BlockVectors, ItemBlocks
 from recpipe.models.network_parts import history_weights
@@ -46,7 +46,7 @@ def user_inputs(blocks: ItemBlocks, histories: Histories, items: BlockVectors, s
     return blocks.flagged(BlockVectors(means.astype(np.float32), present))
 
 
-class BlockInputs:
+class BlockInputs(BlockDropout):
     """The same in training.
 
     Args:
@@ -57,30 +57,10 @@ class BlockInputs:
     def __init__(
         self, blocks: ItemBlocks, items: BlockVectors, *, settings: IterativeSettings, share: float, device: str
     ) -> None:
-        self._vectors = torch.from_numpy(items.vectors).to(device)  # (n_items, width)
-        self._present = torch.from_numpy(items.present.astype(np.float32)).to(device)  # (n_items, n_blocks)
+        super().__init__(blocks, items, share=share, device=device)
         parts = np.split(items.vectors, np.cumsum(blocks.sizes)[:-1], axis=1)
         self._apart = [torch.from_numpy(np.ascontiguousarray(part)).to(device) for part in parts]
-        self._weights = torch.from_numpy(blocks.block_weights).to(device)
-        self._owners = torch.from_numpy(blocks.owners).to(device)
         self._decays = history_weights(max(settings.history, 1), (DECAY,))[0].to(device)
-        self._share = share
-
-    @property
-    def width(self) -> int:
-        """Coordinates of what is given, flags included."""
-        return len(self._owners) + len(self._weights)
-
-    def drawn(self, generator: torch.Generator) -> torch.Tensor | None:
-        """Return which blocks this step hides from everything, float32 (n_blocks,), 0 hidden; None: here and there."""
-        if float(torch.rand(1, generator=generator, device=generator.device)) < 0.5:
-            return None
-        return self._kept(1, generator)[0]
-
-    def of_items(self, rows: torch.Tensor, kept: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-        """Return what is given of catalogue rows (n,): float32 (n, width + n_blocks)."""
-        present = embedding(rows, self._present)
-        return self._fused(embedding(rows, self._vectors), self._hidden(present, kept, generator))
 
     def of_users(self, histories: torch.Tensor, kept: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         """Return what is given of users with histories (n, length), -1 where there is none; as `of_items`."""
@@ -96,15 +76,3 @@ class BlockInputs:
         ]
         means = torch.cat(sums, dim=1) / totals.clamp(min=1e-9)[:, self._owners]
         return self._fused(means, self._hidden((totals > 0).to(totals.dtype), kept, generator))
-
-    def _hidden(self, present: torch.Tensor, kept: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
-        return present * (self._kept(len(present), generator) if kept is None else kept)
-
-    def _kept(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        drawn = torch.rand(n, len(self._weights), generator=generator, device=generator.device)
-        return (drawn >= self._share).to(torch.float32)
-
-    def _fused(self, vectors: torch.Tensor, present: torch.Tensor) -> torch.Tensor:
-        shares = self._weights * present
-        shares = shares / shares.sum(1, keepdim=True).clamp(min=1e-9)
-        return torch.cat([vectors * shares.sqrt()[:, self._owners], present], dim=1)

@@ -100,8 +100,7 @@ class DeepModel(NetworkModel, PairwiseModel):
         inputs = None
         if blocks is not None:
             vectors = blocks.vectors(data.items)
-            # a single block has no others that could learn to do without it
-            share = self.settings.block_dropout if len(blocks.maps) > 1 else 0.0
+            share = self.settings.block_dropout
             inputs = BlockInputs(blocks, vectors, settings=self.settings, share=share, device=context.device)
         self._network = DeepNetwork(
             embeddings=centred(data.items, item_mean),

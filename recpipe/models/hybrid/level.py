@@ -4,7 +4,7 @@ Items nobody took are placed by it. Scores of known items reach as high as a use
 telling, which differs far more from user to user than scores of new items do: with one offset
 for all, new items would fill the first places of some lists and never show in others.
 
-It is measured on the items most users took, so that it costs little where there are many.
+Where very many items are known, it is measured on those that most users took.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
 PLACE = 10
 """The place in the list whose score is the level."""
+
+MAX_ITEMS = 10_000
+"""Most items that it is measured on."""
 
 BLOCK_USERS = 1024
 """Users whose scores are held at a time."""
@@ -55,6 +58,12 @@ class Leaders:
             scores[block.user_rows()[taken >= 0], taken[taken >= 0]] = -np.inf
             levels[start : start + len(block)] = levels_of(scores)
         return levels
+
+
+def leaders_of(n_users: Int64) -> Int64:
+    """Return the rows, ascending, of the items that levels are measured on; n_users is int64 (n_items,)."""
+    chosen = np.argsort(-n_users, kind="stable")[:MAX_ITEMS]
+    return np.sort(chosen[n_users[chosen] > 0])
 
 
 def levels_of(scores: Float32) -> Float32:

@@ -56,6 +56,7 @@ class HybridModel(FactoredModel):
         self._weights: FusionWeights | None = None
         self._taken: KnownItems | None = None
         self._alike: AlikeItems | None = None
+        self._leading: KnownItems | None = None
         self._leaders: Leaders | None = None
 
     def fit(self, data: TrainingData, context: FitContext) -> FitReport:
@@ -68,6 +69,7 @@ class HybridModel(FactoredModel):
         import pyarrow as pa
 
         from recpipe.models.hybrid.alike import AlikeItems
+        from recpipe.models.hybrid.level import leaders_of
         from recpipe.models.hybrid.part import Part
         from recpipe.models.popularity import ItemCounts
         from recpipe.models.taken_matrix import KnownItems
@@ -77,6 +79,7 @@ class HybridModel(FactoredModel):
         rows = np.flatnonzero(n_users)
         taken = data.items.rows(rows)
         self._taken = KnownItems(data.items.ids.take(pa.array(rows)))
+        self._leading = KnownItems(data.items.ids.take(pa.array(leaders_of(n_users))))
         self._alike = AlikeItems.of(data.items, n_users)
         regression = self._alike.regression()
         for name, model in self.parts.items():
@@ -129,7 +132,7 @@ class HybridModel(FactoredModel):
             counts.append(by_class[classes] * vectors.any(axis=1))
             sources.append(made.source)
         users = np.concatenate(of_known, axis=1)
-        levels = self.leaders(histories.items).levels(users, histories)
+        levels = self._leaders_of(histories.items).levels(users, histories)
         # whoever has a history is served by all parts together, the others by the one that counts most for known items
         first = np.stack(sources)[np.argmax(np.stack(counts), axis=0), np.arange(len(profiles))]
         vectors = np.concatenate([users, *of_new, np.stack([levels, totals], axis=1)], axis=1)
@@ -161,14 +164,20 @@ class HybridModel(FactoredModel):
         blocks = [self.fused[name].items(items) for name, _, known, _ in self._weighed() if known]
         return np.concatenate(blocks, axis=1)
 
-    def leaders(self, items: Items) -> Leaders:
-        """Return the items of a catalogue that levels are measured on. Found once a catalogue."""
+    def leading(self, items: Items) -> Int64:
+        """Return the rows of a catalogue that levels are measured on, int64, ascending."""
         import numpy as np
 
+        if self._leading is None:
+            raise RuntimeError("fit or load the model first")
+        return np.flatnonzero(self._leading.rows(items) >= 0)
+
+    def _leaders_of(self, items: Items) -> Leaders:
+        """Return the items of a catalogue that levels are measured on. Found once a catalogue."""
         from recpipe.models.hybrid.level import Leaders
 
         if self._leaders is None or self._leaders.items is not items:
-            rows = np.flatnonzero(self.alike.places(items) >= 0)
+            rows = self.leading(items)
             self._leaders = Leaders(items, rows, self._known_vectors(items.rows(rows)))
         return self._leaders
 
@@ -182,10 +191,14 @@ class HybridModel(FactoredModel):
         from recpipe.models.ids import rows_of
 
         weights = self.weights
-        assert self._taken is not None
+        assert self._taken is not None and self._leading is not None
         arrays = {key: array for name, part in self.fused.items() for key, array in part.arrays(name).items()}
+        arrays |= {
+            "alike": rows_of(self.alike.ids, self._taken.ids),
+            "leading": rows_of(self._leading.ids, self._taken.ids),
+        }
         return ModelState(
-            weights=arrays | self.alike.weights() | {"alike": rows_of(self.alike.ids, self._taken.ids)},
+            weights=arrays | self.alike.weights(),
             values=weights.choice() | self.alike.values(),
             item_ids=self._taken.ids,
         )
@@ -206,8 +219,9 @@ class HybridModel(FactoredModel):
         self.parts = {name: self.parts[name] for name in weights.used}
         self.fused = {name: Part.from_arrays(state.weights, name, part) for name, part in self.parts.items()}
         self._taken = KnownItems(state.item_ids)
-        ids = state.item_ids.take(pa.array(state.weights["alike"]))
-        self._alike = AlikeItems.from_state(state.weights, state.values, ids)
+        alike, leading = (state.item_ids.take(pa.array(state.weights[name])) for name in ("alike", "leading"))
+        self._alike = AlikeItems.from_state(state.weights, state.values, alike)
+        self._leading, self._leaders = KnownItems(leading), None
 
     def save(self, folder: Path) -> None:
         for name, part in self.parts.items():

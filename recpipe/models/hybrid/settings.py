@@ -41,7 +41,7 @@ class HybridSettings(ModelSettings):
     part_settings: dict[str, dict[str, Any]] = Field(default_factory=dict)
     """Settings of parts by name, as in {two_tower: {hidden_dim: 128}}."""
 
-    new_item_cost: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.01
+    new_item_cost: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Part of the NDCG@10 of known items that may be given up so that items nobody took stand higher,
     measured with as many of these as the held-out interactions have, or a fifth of all items.
     At 0 they follow a user's first ten known items."""

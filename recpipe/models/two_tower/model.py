@@ -20,9 +20,9 @@ the earlier ones, and there is one average, of d = 1.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
-from pydantic import PositiveInt
+from pydantic import Field, PositiveInt
 
 from recpipe.models.base import (
     FactoredModel,
@@ -83,6 +83,10 @@ class TwoTowerSettings(IterativeSettings):
     any item from any others of the user, for interactions without a meaningful order. auto: what
     does better on held-out interactions, sequence without any."""
 
+    block_dropout: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.5
+    """Share of the pictures, sounds and text fields hidden in a step, where items have such, so that
+    the others learn to do without them."""
+
 
 class TwoTowerModel(NetworkModel, FactoredModel):
     """Dot product of learned vectors; see the module."""
@@ -117,8 +121,9 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         import pyarrow as pa
 
         from recpipe.models.attribute_space import AttributeSpace
+        from recpipe.models.block_dropout import BlockDropout
         from recpipe.models.item_blocks import ItemBlocks
-        from recpipe.models.item_space import embedding_mean
+        from recpipe.models.item_space import centred, embedding_mean
         from recpipe.models.learned import learned_from
         from recpipe.models.profile_space import gather_profiles
         from recpipe.models.two_tower.network import TwoTowerNetwork
@@ -130,9 +135,17 @@ class TwoTowerModel(NetworkModel, FactoredModel):
         self._blocks = ItemBlocks.of(data.items, examples.item_counts > 0)
         self._item_space = AttributeSpace.of(data.items.attributes)
         self._user_space, user_attributes = gather_user_attributes(data)
-        encoded = self._item_space.encode(data.items.attributes, len(data.items)).toarray()
+        content = self._item_space.encode(data.items.attributes, len(data.items)).toarray()
+        blocks = None
+        if self._blocks is None:
+            content = np.concatenate([centred(data.items, mean), content], axis=1)
+        else:
+            vectors = self._blocks.vectors(data.items)
+            share = self.settings.block_dropout
+            blocks = BlockDropout(self._blocks, vectors, share=share, device=context.device)
         self._network = TwoTowerNetwork(
-            item_content=np.concatenate([self._content(data.items), encoded], axis=1),
+            blocks=blocks,
+            item_content=content,
             users=users,
             user_attributes=user_attributes,
             examples=examples,

@@ -28,6 +28,7 @@ from recpipe.seeding import derive_seed
 if TYPE_CHECKING:
     from scipy import sparse
 
+    from recpipe.models.block_dropout import BlockDropout
     from recpipe.models.tables import Float32
 
 INITIAL_SPREAD = 0.1
@@ -38,7 +39,8 @@ class TwoTowerNetwork:
     """Parameters and loss.
 
     Args:
-        item_content: float32 (n_items, content_width), y: embeddings and attributes.
+        blocks: What of the content, y, is hidden at times; None where items have no blocks.
+        item_content: float32 (n_items, width), the rest of y: the embedding unless there are blocks, and attributes.
         users: Profiles of all users.
         user_attributes: float32 (n_users, n_attributes).
         examples: What is learned from; items without an example get no parameters of their own.
@@ -48,6 +50,7 @@ class TwoTowerNetwork:
     def __init__(
         self,
         *,
+        blocks: BlockDropout | None,
         item_content: Float32,
         users: UserTable,
         user_attributes: sparse.csr_matrix,
@@ -58,6 +61,7 @@ class TwoTowerNetwork:
         device: str,
     ) -> None:
         self._settings = settings
+        self._blocks = blocks
         self._content = torch.from_numpy(item_content).to(device)
         self._features = torch.from_numpy(users.features).to(device)  # (n_users, n_features)
         self._segment_rows = torch.from_numpy(users.segment_rows).to(device, torch.int64)
@@ -76,11 +80,12 @@ class TwoTowerNetwork:
 
         k, n_parts = settings.hidden_dim, len(decays) + 1
         width = (n_parts + 1) * k
+        content_width = item_content.shape[1] + (0 if blocks is None else blocks.width)
         self.parameters: Mapping[str, Parameter] = {
             "item_ids": drawn(len(seen_items), k),
             "item_id_biases": zeros(len(seen_items)),
-            "content_map": drawn(item_content.shape[1], k),
-            "content_bias_map": zeros(item_content.shape[1]),
+            "content_map": drawn(content_width, k),
+            "content_bias_map": zeros(content_width),
             "profile_map": zeros(users.space.width, k),
             "attribute_map": zeros(user_attributes.shape[1], k),
             "history_maps": Parameter((torch.eye(k).repeat(n_parts, 1, 1) / n_parts).to(device)),
@@ -99,7 +104,7 @@ class TwoTowerNetwork:
             torch.cat([batch.item_rows, batch.candidates, histories.clamp(min=0).flatten()]), len(self._slots)
         )
         keep = kept(len(rows), self._settings, batch.generator)
-        vectors, biases, id_vectors = self._items(rows, keep)
+        vectors, biases, id_vectors = self._items(rows, self._content_of(rows, batch.generator), keep)
         thinned = dropped(vectors, self._settings, batch.generator)
         users = self._users(batch.user_rows, thinned, places[n + n_candidates :].view(n, width), histories >= 0)
         # the history is made of thinned vectors; what is ranked is whole
@@ -113,15 +118,23 @@ class TwoTowerNetwork:
             + weight_decay(self._settings, rating=False) * self._map_squares()
         )
 
-    def _items(self, rows: torch.Tensor, keep: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _content_of(self, rows: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        """Return y (n, content_width) of catalogue rows (n,), less the blocks that this step hides."""
+        content = self._content[rows]
+        if self._blocks is None:
+            return content
+        return torch.cat([self._blocks.of_items(rows, self._blocks.drawn(generator), generator), content], dim=1)
+
+    def _items(
+        self, rows: torch.Tensor, content: torch.Tensor, keep: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Return vectors (n, k), biases (n,) and what of the vectors is the ids' for catalogue rows (n,).
 
-        `keep` (n,) is 0 where the id is hidden.
+        `content` is their y; `keep` (n,) is 0 where the id is hidden.
         """
         slots = self._slots[rows]
         known = (slots >= 0).to(keep.dtype) * keep
         slots = slots.clamp(min=0)
-        content = self._content[rows]  # (n, content_width)
         id_vectors = self.parameters["item_ids"].index_select(0, slots) * known[:, None]
         biases = self.parameters["item_id_biases"][slots] * known + content @ self.parameters["content_bias_map"]
         return id_vectors + content @ self.parameters["content_map"], biases, id_vectors
