@@ -1,8 +1,7 @@
 """How items nobody took come into the lists: weights of the parts among themselves, a gain and an offset.
 
-What new items are worth shows on held-out interactions with items that training has not seen.
-Where there are too few of those, items somebody took stand for them, a fifth at a time: they
-are scored as if nobody had taken them.
+What new items are worth shows on held-out interactions with them, or with items that stand for
+them (`as_if_new`).
 
 The weights are those that rank new items best among themselves. Gain and offset then place
 them in the list of all items: so that most of them are found within its first 20, while known
@@ -11,7 +10,7 @@ items lose no more within its first 10 than they may.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import product
 from typing import TYPE_CHECKING
@@ -23,24 +22,15 @@ from recpipe.models.hybrid.fusion import CAUTIOUS_GAIN, CAUTIOUS_OFFSET, NEW_NAM
 from recpipe.models.hybrid.level import levels_of
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.hybrid.part import ALIKE, OWN
-from recpipe.seeding import generator
-from recpipe.training.candidates import Candidates, Wanted, joined, some
+from recpipe.training.as_if_new import Scored, folds, scored
+from recpipe.training.candidates import Candidates, Wanted, joined
 from recpipe.training.fusion_search import MIN_GAIN, best_alone, climb
 
 if TYPE_CHECKING:
-    from recpipe.models.tables import Bool, Float32, Int32, Int64
+    from recpipe.models.tables import Float32, Int64
 
-MIN_EVENTS = 200
-"""Held-out interactions with items unseen in training below which others stand for them."""
-
-MAX_ITEMS = 4096
-"""Most items that are scored as new."""
-
-MAX_USERS = 1000
-MAX_SCORES = 20_000_000
-"""Most users, and most scores of users and items, that new items are placed by."""
-
-FOLDS = 5
+_Found = tuple["Int64", "Float32", "Int64"]
+"""Users, scores and places of some items, (n,) each."""
 
 CUT_OFF = 10
 """Items of a list within which known items may lose."""
@@ -51,25 +41,6 @@ LENGTH = 20
 GAINS = (0.003, 0.01, 0.03, 0.1, 0.3, 1.0)
 THRESHOLDS = tuple(np.arange(-2.0, 8.01, 0.25).tolist())
 """Scores, in standard deviations, from which on new items stand above a user's level."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Fold:
-    """Items scored as new, and the users with something to find among all items.
-
-    Attributes:
-        rows: int64 (n_new,): rows of the catalogue, ascending.
-        wanted: the users.
-    """
-
-    rows: Int64
-    wanted: Wanted
-
-    def column(self, item_rows: Int32) -> Int64:
-        """Return the place of items among the new ones, int64, -1 for others."""
-        places = np.searchsorted(self.rows, item_rows)
-        places[places == len(self.rows)] = 0
-        return np.where(self.rows[places] == item_rows, places, -1)
 
 
 def place_new_items(
@@ -91,7 +62,7 @@ def place_new_items(
     """
     n_parts = len(by_class)
     weights = FusionWeights(tuple(model.parts), by_class, np.zeros((n_parts, len(NEW_NAMES)), np.float32))
-    users = [_scored(model, fold, weights, regression) for fold in _folds(model, wanted, seed)]
+    users = [scored(model, fold, weights, regression) for fold in folds(model, wanted, seed)]
     among = joined([fold.among_themselves() for fold in users]) if users else None
     reaching = np.array([part.reaches_new for part in model.fused.values()], np.float32)
     if among is None or not among.wanted.any() or not reaching.any():
@@ -113,71 +84,6 @@ def _spreads(among: Candidates) -> Float32:
     return np.asarray(np.where(spreads > SMALLEST_SPREAD, spreads, 1.0), np.float32)
 
 
-def _folds(model: HybridModel, wanted: Wanted, seed: int) -> Iterator[_Fold]:
-    """Yield the items that are scored as new: those unseen in training, or a fifth of the others at a time."""
-    random = generator(seed, "new items")
-    n_users = max(min(MAX_USERS, MAX_SCORES // len(wanted.histories.items)), 1)
-    if len(wanted) > n_users:
-        wanted = some(wanted, np.sort(random.choice(len(wanted), n_users, replace=False)))
-    new = model.is_new(wanted.histories.items)
-    natural = int(new[wanted.own].sum()) >= MIN_EVENTS
-    rows = np.flatnonzero(new if natural else ~new)
-    rows = random.permutation(rows)[:MAX_ITEMS]
-    for part in np.array_split(rows, 1 if natural else FOLDS):
-        if len(part):
-            yield _Fold(np.sort(part), wanted)
-
-
-@dataclass(frozen=True, slots=True)
-class _Scored:
-    """New items of a fold, scored for its users.
-
-    Attributes:
-        scores: float32 (n_users, n_new, n_ways): by each way of each part, times the sum of the user's weights.
-        taken: bool (n_users, n_new): the user took it before, so that it is not ranked.
-        classes: int64 (n_users,).
-    """
-
-    fold: _Fold
-    scores: Float32
-    taken: Bool
-    classes: Int64
-
-    def among_themselves(self) -> Candidates:
-        """Return the new items as candidates among themselves."""
-        wanted = np.zeros(self.scores.shape[:2], bool)
-        columns = self.fold.column(self.fold.wanted.own)
-        wanted[self.fold.wanted.users()[columns >= 0], columns[columns >= 0]] = True
-        scores = self.scores.copy()
-        scores[self.taken] = -np.inf
-        return Candidates(scores, wanted & ~self.taken, self.classes)
-
-
-def _scored(model: HybridModel, fold: _Fold, weights: FusionWeights, regression: Regression) -> _Scored:
-    wanted = fold.wanted
-    items = wanted.histories.items.rows(fold.rows)
-    classes = model.classes(wanted.histories)
-    totals = weights.totals[classes]
-    ways: list[Float32] = []
-    for part in model.fused.values():
-        if not part.reaches_new:
-            ways += [np.zeros((len(wanted), len(items)), np.float32)] * len(NEW_NAMES)
-            continue
-        users = part.users(wanted.profiles, wanted.histories)[0] * totals[:, None]
-        own, alike = part.as_if_new(items, model.alike, regression)
-        ways += [np.asarray(users @ vectors.T, np.float32) for vectors in (own, alike)]
-    return _Scored(fold, np.stack(ways, axis=2).astype(np.float32), _taken(fold), classes)
-
-
-def _taken(fold: _Fold) -> Bool:
-    """Which of the new items users took before: bool (n_users, n_new)."""
-    taken = np.zeros((len(fold.wanted), len(fold.rows)), bool)
-    histories = fold.wanted.taken
-    columns = fold.column(histories.item_rows[histories.events()])
-    taken[histories.user_rows()[columns >= 0], columns[columns >= 0]] = True
-    return taken
-
-
 def _cautious(weights: FusionWeights) -> FusionWeights:
     """Place new items where nothing tells how."""
     return replace(weights, new=weights.new * np.float32(CAUTIOUS_GAIN), offset=CAUTIOUS_OFFSET)
@@ -185,23 +91,25 @@ def _cautious(weights: FusionWeights) -> FusionWeights:
 
 @dataclass(frozen=True, slots=True)
 class _Lists:
-    """What the place of new items is chosen by, for one fold.
+    """What the place of new items is chosen by, for one fold: of a list, all that can stand within the first LENGTH.
 
     Attributes:
         known: float32 (n_users, LENGTH): scores of the first known items.
-        new: float32 (n_users, n_new): of the new ones, without gain and offset; -inf: not ranked.
+        new: float32 (n_users, LENGTH): of the first new ones, without gain and offset; -inf: no more are ranked.
         level: float32 (n_users,): of the known items.
         scale: float32 (n_users,): of the offset.
         known_wanted: users, scores and places among the known items of known items to find.
-        new_wanted: users, columns and places among the new items of new items to find.
+        new_wanted: the same of new ones, among the new.
+        n_new: new items to find, further down as well.
     """
 
     known: Float32
     new: Float32
     level: Float32
     scale: Float32
-    known_wanted: tuple[Int64, Float32, Int64]
-    new_wanted: tuple[Int64, Int64, Int64]
+    known_wanted: _Found
+    new_wanted: _Found
+    n_new: int
 
     def found(self, gain: float, threshold: float) -> tuple[float, int]:
         """Return the summed discounted gain of known items to find, and how many new ones are found."""
@@ -209,8 +117,8 @@ class _Lists:
         users, scores, places = self.known_wanted
         above = base[users, None] + slope * self.new[users] > scores[:, None]
         known_ranks = places + np.count_nonzero(above, axis=1)
-        users, columns, places = self.new_wanted
-        own = base[users] + slope * self.new[users, columns]
+        users, scores, places = self.new_wanted
+        own = base[users] + slope * scores
         new_ranks = places + np.count_nonzero(self.known[users] >= own[:, None], axis=1)
         return _discounted(known_ranks), int(np.count_nonzero(new_ranks < LENGTH))
 
@@ -226,14 +134,14 @@ def _discounted(places: Int64) -> float:
 
 
 def _placed(
-    model: HybridModel, users: list[_Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
+    model: HybridModel, users: list[Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
 ) -> FusionWeights:
     """Choose gain and offset: as much as is found of new items within the cost for known ones."""
     wanted = users[0].fold.wanted
     known = _known_scores(model, wanted, weights)
     lists = [_lists(scored, weights, known, model.leading(wanted.histories.items)) for scored in users]
     undisturbed = sum(one.undisturbed for one in lists)
-    n_new = sum(len(one.new_wanted[0]) for one in lists)
+    n_new = sum(one.n_new for one in lists)
     best, kept = (-1, -1.0), None
     for gain, threshold in product(GAINS, THRESHOLDS):
         pairs = [one.found(gain, threshold) for one in lists]
@@ -264,7 +172,7 @@ def _known_scores(model: HybridModel, wanted: Wanted, weights: FusionWeights) ->
     return scores
 
 
-def _lists(scored: _Scored, weights: FusionWeights, known: Float32, leaders: Int64) -> _Lists:
+def _lists(scored: Scored, weights: FusionWeights, known: Float32, leading: Int64) -> _Lists:
     """Put the new items of a fold beside the known ones, whose scores are (n_users, n_items)."""
     fold = scored.fold
     new = np.where(scored.taken, np.float32(-np.inf), scored.scores @ weights.new.reshape(-1))
@@ -272,21 +180,27 @@ def _lists(scored: _Scored, weights: FusionWeights, known: Float32, leaders: Int
     known[:, fold.rows] = -np.inf
     users, own = fold.wanted.users(), fold.wanted.own
     columns = fold.column(own)
-    scores = known[users, own]
-    there = scores > -np.inf
-    depth = min(LENGTH, known.shape[1])
     new_users, new_columns = users[columns >= 0], columns[columns >= 0]
     return _Lists(
-        known=-np.partition(-known, depth - 1, axis=1)[:, :depth],
-        new=new,
-        level=levels_of(known[:, leaders]),
+        known=_first(known),
+        new=_first(new),
+        level=levels_of(known[:, leading]),
         scale=weights.totals[scored.classes],
-        known_wanted=(users[there], scores[there], _places(known, users[there], scores[there])),
-        new_wanted=(new_users, new_columns, _places(new, new_users, new[new_users, new_columns])),
+        known_wanted=_found(known, users, known[users, own]),
+        new_wanted=_found(new, new_users, new[new_users, new_columns]),
+        n_new=len(new_users),
     )
 
 
-def _places(scores: Float32, users: Int64, own: Float32) -> Int64:
-    """Return how many items of each user score higher: int64 (n,), for scores (n_users, n_items) and own (n,)."""
+def _first(scores: Float32) -> Float32:
+    """Return the first LENGTH scores of each user in any order, of (n_users, n_items)."""
+    depth = min(LENGTH, scores.shape[1])
+    return -np.partition(-scores, depth - 1, axis=1)[:, :depth]
+
+
+def _found(scores: Float32, users: Int64, own: Float32) -> _Found:
+    """Return those of some items, (n,) each, that stand within the first LENGTH of their user's (n_users, n_items)."""
     pairs = zip(users, own, strict=True)
-    return np.array([np.count_nonzero(scores[user] > score) for user, score in pairs], dtype=np.int64)
+    places = np.array([np.count_nonzero(scores[user] > score) for user, score in pairs], dtype=np.int64)
+    inside = (places < LENGTH) & (own > -np.inf)
+    return users[inside], own[inside], places[inside]

@@ -14,6 +14,7 @@ from recpipe.models.base import FitContext, Items
 from recpipe.models.hybrid import part as part_module
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.hybrid.part import ALIKE, OWN
+from recpipe.training import as_if_new
 from recpipe.training import new_items as module
 from recpipe.training.candidates import Candidates, joined
 from recpipe.training.fitting import fit
@@ -173,7 +174,7 @@ def test_what_users_took_is_not_ranked_among_what_stands_in(tastes: Tastes, monk
 
 def test_items_that_stand_in_are_not_known_at_the_same_time(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were all to stand in at once, there would be no known ones to measure a cost by."""
-    monkeypatch.setattr(module, "FOLDS", 1)
+    monkeypatch.setattr(as_if_new, "FOLDS", 1)
     found = placed(without_later_new_items(tastes))
     assert "lost on known ones" not in found.log
     assert found.model.weights.offset < 0.0
@@ -181,7 +182,7 @@ def test_items_that_stand_in_are_not_known_at_the_same_time(tastes: Tastes, monk
 
 
 def test_few_new_items_held_out_are_not_relied_on(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MIN_EVENTS", 301)
+    monkeypatch.setattr(as_if_new, "MIN_EVENTS", 301)
     found = placed(tastes)
     line = re.search(r"of ([\d,]+) interactions with new items", found.log)
     assert line is not None
@@ -240,7 +241,7 @@ def test_items_without_content_do_not_break_it(tastes: Tastes) -> None:
 
 
 def test_users_are_drawn_where_there_are_many(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_USERS", 250)
+    monkeypatch.setattr(as_if_new, "MAX_USERS", 250)
     found = placed(tastes)
     line = re.search(r"of ([\d,]+) interactions with new items", found.log)
     assert line is not None and int(line[1]) == 250  # one each
@@ -252,7 +253,7 @@ def test_vectors_as_wide_as_the_catalogue_never_reach_new_items_by_regression(
 ) -> None:
     """Where nothing tells how to weigh new items, parts that have a regression take it, and one without its own way."""
     monkeypatch.setattr(part_module, "EXACT_WIDTH", 40)  # ease has 65 coordinates here, content fewer
-    monkeypatch.setattr(module, "_folds", lambda model, wanted, seed: iter(()))
+    monkeypatch.setattr(module, "folds", lambda model, wanted, seed: iter(()))
     found = placed(tastes, parts=parts)
     assert "nothing to choose by" in found.log
     new = found.model.weights.new
