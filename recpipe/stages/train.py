@@ -171,7 +171,8 @@ def _choice_table(choice: Mapping[str, JsonValue]) -> pa.Table:
 def _read_choice(context: StageContext) -> dict[str, JsonValue]:
     rows = context.read(MODEL_CHOICE).table().to_pylist()
     choice = {row[CHOSEN.name]: json.loads(row[CHOSEN_VALUE.name]) for row in rows}
-    context.log.info("as validation chose: %s", ", ".join(f"{name} {value}" for name, value in choice.items()))
+    told = ", ".join(f"{name} {value}" for name, value in choice.items() if value != 0)  # most weights of hybrid are 0
+    context.log.info("as validation chose: %s", told)
     return choice
 
 
