@@ -56,7 +56,7 @@ def size(
       recpipe cache size -c config.yaml
     """
     from recpipe import logs
-    from recpipe.store.cache_upkeep import sizes
+    from recpipe.store.cache_upkeep import calibrated_bytes, sizes
 
     with logs.stage("cache"):
         cache = _folder(config_path, overrides, workdir)
@@ -73,6 +73,8 @@ def size(
     click.echo(f"{'key':<20} {'segments':>8} {'vectors':>12} {'size':>11}  {'last used':<16}  encoder")
     for key, segments, vectors, n_bytes, used, encoder in rows:
         click.echo(f"{key:<20} {segments:>8} {vectors:>12} {n_bytes:>11}  {used:<16}  {encoder}".rstrip())
+    if models := calibrated_bytes(cache):
+        click.echo(f"{_bytes(models)} more are calibrated int8 models, which are never removed by themselves")
     for entry in found:
         if entry.unreadable:
             click.echo(f"{entry.key}: {entry.unreadable} segments cannot be read; recpipe cache merge drops them")

@@ -3,6 +3,7 @@
     <cache>/<encoder key>/<digest>.parquet    segments
     <cache>/<encoder key>/encoder.json        which encoder the key stands for, for people
     <cache>/.locks/<encoder key>.lock         shared by those who read and add, exclusive to remove
+    <cache>/.calibrated/                      int8 models that made vectors; never removed by upkeep
 
 Whoever looks up or adds holds the lock shared as long as it lives, so what it has found stays
 until it ends. Removing and merging need the lock alone and never wait for it.
@@ -21,6 +22,7 @@ from pathlib import Path
 from recpipe import logs
 from recpipe.store import locks, publish
 
+CALIBRATED = ".calibrated"
 _ABOUT = "encoder.json"
 _LOCKS = ".locks"
 _DAY_SECONDS = 86_400.0

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from recpipe.errors import LockedError
-from recpipe.store.cache_folder import KeyFolder, SegmentFile, key_folders
+from recpipe.store.cache_folder import CALIBRATED, KeyFolder, SegmentFile, key_folders
 from recpipe.store.cache_segments import DamagedSegmentError, Segment
 
 
@@ -58,6 +58,11 @@ class Pruned:
 def sizes(cache: Path) -> list[KeySize]:
     """Return what the cache holds, by encoder key. Reads footers only."""
     return [_size(folder) for folder in key_folders(cache)]
+
+
+def calibrated_bytes(cache: Path) -> int:
+    """Return the size of the int8 models that were calibrated on this machine, which are kept beside the vectors."""
+    return sum(path.stat().st_size for path in (cache / CALIBRATED).rglob("*") if path.is_file())
 
 
 def _size(folder: KeyFolder) -> KeySize:

@@ -54,6 +54,10 @@ def test_size_says_what_a_key_is(segments: list[Path], run_cli) -> None:
     first, second = json.loads(run_cli("cache", "size", "--json").stdout)
     assert first["n_bytes"] == sum(path.stat().st_size for path in segments[:2])
     assert first["about"] == {name: [value] for name, value in ABOUT.items()}
+    model = Path("work/cache/.calibrated") / KEYS[0] / "model.bin"
+    model.parent.mkdir(parents=True)
+    model.write_bytes(b"0" * 1_230_000)
+    assert "1.23 MB more are calibrated int8 models" in run_cli("cache", "size").stdout.splitlines()[4]
     used_at = time.strftime("%Y-%m-%dT%H:%M:%S+00:00", time.gmtime(segments[2].stat().st_mtime))
     assert second["used_at"] == used_at and second["unreadable"] == 0
 

@@ -24,12 +24,12 @@ from recpipe.encoders.settings import EncoderSettings
 from recpipe.encoders.spec import EncoderSpec
 from recpipe.errors import MissingInputError
 from recpipe.store.cache import content_keys
+from recpipe.store.cache_folder import CALIBRATED
 
 if TYPE_CHECKING:
     from recpipe.stages.pipeline.context import StageContext
     from recpipe.store.artifacts import ArtifactReader
 
-_FOLDER = ".calibrated"
 _ROWS_READ = 16384
 
 
@@ -50,7 +50,7 @@ class Calibrated:
 
 def stored(cache: Path, spec: EncoderSpec) -> Path:
     """Return where the calibrated model of an encoder lies, or would."""
-    return cache / _FOLDER / replace(spec, prompt="", calibration="").key
+    return cache / CALIBRATED / replace(spec, prompt="", calibration="").key
 
 
 def digest_of(cache: Path, spec: EncoderSpec) -> str | None:
