@@ -4,8 +4,8 @@ What new items are worth shows on held-out interactions with them, or with items
 them (`as_if_new`).
 
 The weights are those that rank new items best among themselves. Gain and offset then place
-them in the list of all items: so that most of them are found within its first 20, while known
-items lose no more within its first 10 than they may.
+them in the list of all items: so that most is found within its first 20, of new and known items
+together, while known items lose no more within its first 10 than they may.
 """
 
 from __future__ import annotations
@@ -111,8 +111,8 @@ class _Lists:
     new_wanted: _Found
     n_new: int
 
-    def found(self, gain: float, threshold: float) -> tuple[float, int]:
-        """Return the summed discounted gain of known items to find, and how many new ones are found."""
+    def found(self, gain: float, threshold: float) -> np.ndarray:
+        """Return what is found, (3,): summed discounted gain of known items, known items, new items."""
         base, slope = self.level - np.float32(gain * threshold) * self.scale, np.float32(gain)
         users, scores, places = self.known_wanted
         above = base[users, None] + slope * self.new[users] > scores[:, None]
@@ -120,7 +120,8 @@ class _Lists:
         users, scores, places = self.new_wanted
         own = base[users] + slope * scores
         new_ranks = places + np.count_nonzero(self.known[users] >= own[:, None], axis=1)
-        return _discounted(known_ranks), int(np.count_nonzero(new_ranks < LENGTH))
+        hits = [np.count_nonzero(ranks < LENGTH) for ranks in (known_ranks, new_ranks)]
+        return np.array([_discounted(known_ranks), *hits])
 
     @property
     def undisturbed(self) -> float:
@@ -136,24 +137,23 @@ def _discounted(places: Int64) -> float:
 def _placed(
     model: HybridModel, users: list[Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
 ) -> FusionWeights:
-    """Choose gain and offset: as much as is found of new items within the cost for known ones."""
+    """Choose gain and offset: as much as is found of all items, within the cost for known ones."""
     wanted = users[0].fold.wanted
     known = _known_scores(model, wanted, weights)
     lists = [_lists(scored, weights, known, model.leading(wanted.histories.items)) for scored in users]
     undisturbed = sum(one.undisturbed for one in lists)
     n_new = sum(one.n_new for one in lists)
-    best, kept = (-1, -1.0), None
-    for gain, threshold in product(GAINS, THRESHOLDS):
-        pairs = [one.found(gain, threshold) for one in lists]
-        of_known, of_new = sum(pair[0] for pair in pairs), sum(pair[1] for pair in pairs)
-        if of_known >= (1.0 - cost) * undisturbed and (of_new, of_known) > best:
-            best, kept = (of_new, of_known), (gain, threshold)
-    if kept is None or not undisturbed:  # no known items to find, and nothing to measure a cost by
+    tried = {
+        (gain, threshold): np.sum([one.found(gain, threshold) for one in lists], axis=0)
+        for gain, threshold in product(GAINS, THRESHOLDS)
+    }
+    allowed = {place: found for place, found in tried.items() if found[0] >= (1.0 - cost) * undisturbed}
+    if not allowed or not undisturbed:  # no known items to find, and nothing to measure a cost by
         return _cautious(weights)
-    gain, threshold = kept
+    (gain, threshold), (kept, _, n_found) = max(allowed.items(), key=lambda one: (one[1][1:].sum(), one[1][0]))
     report(
-        f"new items: gain {gain:g} from {threshold:g} standard deviations on; {best[0]:,} of {n_new:,} interactions "
-        f"with new items within the first {LENGTH}, {1.0 - best[1] / undisturbed:.1%} lost on known ones"
+        f"new items: gain {gain:g} from {threshold:g} standard deviations on; {n_found:,.0f} of {n_new:,} interactions "
+        f"with new items within the first {LENGTH}, {1.0 - kept / undisturbed:.1%} lost on known ones"
     )
     return replace(weights, new=weights.new * np.float32(gain), offset=-gain * threshold)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -49,6 +51,17 @@ def test_it_is_measured_on_what_stands_in_the_catalogue() -> None:
         scores = scores_of(model, people, Histories.empty(1, items))[0][~model.is_new(items)]
         assert np.sort(scores)[-PLACE] == pytest.approx(found, abs=1e-4)
     assert levels[1] < levels[0]
+
+
+def test_lists_of_all_users_hold_about_as_many_new_items() -> None:
+    """Scores of known items reach higher the more a history tells: one offset for all would favour strangers."""
+    tastes = planted_tastes(n_users=300)
+    model = weighed(tastes, replace(FIXED, new=FIXED.new * np.float32(0.01), offset=-0.01))
+    scores = np.where(tastes.taken, -np.inf, scores_of(model, tastes.profiles, tastes.train))
+    shares = tastes.is_new[np.argsort(-scores, axis=1)[:, :20]].mean(axis=1)
+    lengths = np.diff(tastes.train.offsets)
+    by_length = [shares[lengths == length].mean() for length in np.unique(lengths)]
+    assert min(by_length) > 0.7 * max(by_length) > 0.3
 
 
 def test_of_many_items_the_most_taken_count(monkeypatch: pytest.MonkeyPatch) -> None:
