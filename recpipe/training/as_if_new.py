@@ -1,7 +1,8 @@
 """Items scored as if nobody had taken them, for users with something to find among all.
 
 Where held-out interactions have enough items that training has not seen, those are scored; else
-items somebody took stand for them, a fifth at a time.
+items somebody took stand for them: a fifth at a time, or fewer where the catalogue has fewer new
+ones, as the places that new items take from known ones depend on how many there are.
 """
 
 from __future__ import annotations
@@ -22,7 +23,10 @@ if TYPE_CHECKING:
     from recpipe.models.tables import Bool, Float32, Int32, Int64
 
 MIN_EVENTS = 200
-"""Held-out interactions with items unseen in training below which others stand for them."""
+"""Held-out interactions with items unseen in training below which others stand for them to choose weights by."""
+
+MIN_PLACED = 10
+"""The same to choose places by, which takes two numbers and must know how often new items are taken."""
 
 MAX_ITEMS = 4096
 """Most items that are scored as new."""
@@ -32,6 +36,8 @@ MAX_SCORES = 20_000_000
 """Most users, and most scores of users and items, that new items are placed by."""
 
 FOLDS = 5
+MAX_FOLDS = 40
+"""Least and most times that a part of the known items stands for new ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,17 +59,22 @@ class Fold:
         return np.where(self.rows[places] == item_rows, places, -1)
 
 
-def folds(model: HybridModel, wanted: Wanted, seed: int) -> Iterator[Fold]:
-    """Yield the items that are scored as new: those unseen in training, or a fifth of the others at a time."""
+def folds(model: HybridModel, wanted: Wanted, seed: int, *, least: int) -> Iterator[Fold]:
+    """Yield the items that are scored as new: those unseen in training, or others, about as many at a time.
+
+    Args:
+        least: Held-out interactions with items unseen in training below which others stand for them.
+    """
     random = generator(seed, "new items")
     n_users = max(min(MAX_USERS, MAX_SCORES // len(wanted.histories.items)), 1)
     if len(wanted) > n_users:
         wanted = some(wanted, np.sort(random.choice(len(wanted), n_users, replace=False)))
     new = model.is_new(wanted.histories.items)
-    natural = int(new[wanted.own].sum()) >= MIN_EVENTS
+    natural = int(new[wanted.own].sum()) >= least
     rows = np.flatnonzero(new if natural else ~new)
     rows = random.permutation(rows)[:MAX_ITEMS]
-    for part in np.array_split(rows, 1 if natural else FOLDS):
+    n_folds = 1 if natural else min(max(round(len(rows) / (int(new.sum()) or len(rows))), FOLDS), MAX_FOLDS)
+    for part in np.array_split(rows, n_folds):
         if len(part):
             yield Fold(np.sort(part), wanted)
 

@@ -4,8 +4,8 @@ What new items are worth shows on held-out interactions with them, or with items
 them (`as_if_new`).
 
 The weights are those that rank new items best among themselves. Gain and offset then place
-them in the list of all items: so that most is found within its first 20, of new and known items
-together, while known items lose no more within its first 10 than they may.
+them in the list of all items: so that the discounted gain of its first 20 is greatest, of new and
+known items together, while known items lose no more of that of its first 10 than they may.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from recpipe.models.hybrid.fusion import CAUTIOUS_GAIN, CAUTIOUS_OFFSET, NEW_NAM
 from recpipe.models.hybrid.level import levels_of
 from recpipe.models.hybrid.model import HybridModel
 from recpipe.models.hybrid.part import ALIKE, OWN
-from recpipe.training.as_if_new import Scored, folds, scored
+from recpipe.training.as_if_new import MIN_EVENTS, MIN_PLACED, Scored, folds, scored
 from recpipe.training.candidates import Candidates, Wanted, joined
 from recpipe.training.fusion_search import MIN_GAIN, best_alone, climb
 
@@ -62,7 +62,11 @@ def place_new_items(
     """
     n_parts = len(by_class)
     weights = FusionWeights(tuple(model.parts), by_class, np.zeros((n_parts, len(NEW_NAMES)), np.float32))
-    users = [scored(model, fold, weights, regression) for fold in folds(model, wanted, seed)]
+
+    def users_of(least: int) -> list[Scored]:
+        return [scored(model, fold, weights, regression) for fold in folds(model, wanted, seed, least=least)]
+
+    users = users_of(MIN_EVENTS)
     among = joined([fold.among_themselves() for fold in users]) if users else None
     reaching = np.array([part.reaches_new for part in model.fused.values()], np.float32)
     if among is None or not among.wanted.any() or not reaching.any():
@@ -75,7 +79,7 @@ def place_new_items(
     found = climb(even.ndcg, best_alone(even.ndcg, len(spreads)), min_gain=MIN_GAIN)
     found /= np.linalg.norm(found) * spreads  # of about the spread of a part's scores of known items
     weights = replace(weights, new=found.reshape(weights.new.shape))
-    return _placed(model, users, weights, cost=cost, report=report)
+    return _placed(model, users_of(MIN_PLACED), weights, cost=cost, report=report)
 
 
 def _spreads(among: Candidates) -> Float32:
@@ -112,7 +116,9 @@ class _Lists:
     n_new: int
 
     def found(self, gain: float, threshold: float) -> np.ndarray:
-        """Return what is found, (3,): summed discounted gain of known items, known items, new items."""
+        """Return what is found, (3,): discounted, of known items within CUT_OFF and of all within LENGTH; and how
+        many new items within LENGTH.
+        """
         base, slope = self.level - np.float32(gain * threshold) * self.scale, np.float32(gain)
         users, scores, places = self.known_wanted
         above = base[users, None] + slope * self.new[users] > scores[:, None]
@@ -120,24 +126,24 @@ class _Lists:
         users, scores, places = self.new_wanted
         own = base[users] + slope * scores
         new_ranks = places + np.count_nonzero(self.known[users] >= own[:, None], axis=1)
-        hits = [np.count_nonzero(ranks < LENGTH) for ranks in (known_ranks, new_ranks)]
-        return np.array([_discounted(known_ranks), *hits])
+        everything = _discounted(known_ranks, LENGTH) + _discounted(new_ranks, LENGTH)
+        return np.array([_discounted(known_ranks, CUT_OFF), everything, np.count_nonzero(new_ranks < LENGTH)])
 
     @property
     def undisturbed(self) -> float:
-        """Summed discounted gain of known items to find where no new ones are shown."""
-        return _discounted(self.known_wanted[2])
+        """The sum of known items where no new ones are shown."""
+        return _discounted(self.known_wanted[2], CUT_OFF)
 
 
-def _discounted(places: Int64) -> float:
-    """Sum discounted gains of places, 0 the first."""
-    return float((1.0 / np.log2(places[places < CUT_OFF] + 2.0)).sum())
+def _discounted(places: Int64, cut_off: int) -> float:
+    """Sum 1 / log2(rank + 1) of places, 0 the first, as in NDCG."""
+    return float((1.0 / np.log2(places[places < cut_off] + 2.0)).sum())
 
 
 def _placed(
     model: HybridModel, users: list[Scored], weights: FusionWeights, *, cost: float, report: Callable[[str], None]
 ) -> FusionWeights:
-    """Choose gain and offset: as much as is found of all items, within the cost for known ones."""
+    """Choose gain and offset: as much as can be found of all items, within the cost for known ones."""
     wanted = users[0].fold.wanted
     known = _known_scores(model, wanted, weights)
     lists = [_lists(scored, weights, known, model.leading(wanted.histories.items)) for scored in users]
@@ -150,7 +156,7 @@ def _placed(
     allowed = {place: found for place, found in tried.items() if found[0] >= (1.0 - cost) * undisturbed}
     if not allowed or not undisturbed:  # no known items to find, and nothing to measure a cost by
         return _cautious(weights)
-    (gain, threshold), (kept, _, n_found) = max(allowed.items(), key=lambda one: (one[1][1:].sum(), one[1][0]))
+    (gain, threshold), (kept, _, n_found) = max(allowed.items(), key=lambda one: (one[1][1], one[1][0]))
     report(
         f"new items: gain {gain:g} from {threshold:g} standard deviations on; {n_found:,.0f} of {n_new:,} interactions "
         f"with new items within the first {LENGTH}, {1.0 - kept / undisturbed:.1%} lost on known ones"

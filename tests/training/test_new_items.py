@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -135,7 +136,7 @@ def test_new_items_take_no_more_places_than_they_earn(tastes: Tastes) -> None:
     ]
     seldom = replace(tastes, later=histories_of(tastes.items, rows))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(as_if_new, "MIN_EVENTS", 10)
+        patch.setattr(module, "MIN_EVENTS", 10)
         shares = [tastes.is_new[np.argsort(-placed(world).scores, axis=1)[:, :20]].mean() for world in (tastes, seldom)]
     assert shares[1] < 0.5 * shares[0]
 
@@ -179,14 +180,33 @@ def test_what_users_took_is_not_ranked_among_what_stands_in(tastes: Tastes, monk
 def test_items_that_stand_in_are_not_known_at_the_same_time(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
     """Were all to stand in at once, there would be no known ones to measure a cost by."""
     monkeypatch.setattr(as_if_new, "FOLDS", 1)
+    monkeypatch.setattr(as_if_new, "MAX_FOLDS", 1)
     found = placed(without_later_new_items(tastes))
     assert "lost on known ones" not in found.log
     assert found.model.weights.offset < 0.0
     assert found.model.weights.new.any()
 
 
+@pytest.mark.parametrize(("n_new", "sizes"), [(0, [13] * 5), (15, [13] * 5), (5, [5] * 13)])
+def test_about_as_many_stand_in_as_there_are_new_ones(
+    n_new: int, sizes: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a place costs depends on how many want it."""
+    found: list[int] = []
+
+    def watched(*arguments: Any, least: int) -> list[as_if_new.Fold]:
+        found.clear()
+        folds = list(as_if_new.folds(*arguments, least=least))
+        found.extend(len(fold.rows) for fold in folds)
+        return folds
+
+    monkeypatch.setattr(module, "folds", watched)
+    placed(without_later_new_items(planted_tastes(n_users=300, n_items=65 + n_new, n_new=n_new)))
+    assert sorted(found) == sizes
+
+
 def test_few_new_items_held_out_are_not_relied_on(tastes: Tastes, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(as_if_new, "MIN_EVENTS", 301)
+    monkeypatch.setattr(module, "MIN_PLACED", 301)
     found = placed(tastes)
     line = re.search(r"of ([\d,]+) interactions with new items", found.log)
     assert line is not None
@@ -257,7 +277,7 @@ def test_vectors_as_wide_as_the_catalogue_never_reach_new_items_by_regression(
 ) -> None:
     """Where nothing tells how to weigh new items, parts that have a regression take it, and one without its own way."""
     monkeypatch.setattr(part_module, "EXACT_WIDTH", 40)  # ease has 65 coordinates here, content fewer
-    monkeypatch.setattr(module, "folds", lambda model, wanted, seed: iter(()))
+    monkeypatch.setattr(module, "folds", lambda model, wanted, seed, least: iter(()))
     found = placed(tastes, parts=parts)
     assert "nothing to choose by" in found.log
     new = found.model.weights.new

@@ -43,8 +43,8 @@ class HybridSettings(ModelSettings):
 
     new_item_cost: Annotated[float, Field(ge=0.0, lt=1.0)] = 0.02
     """Part of the NDCG@10 of known items that may be given up so that items nobody took stand higher,
-    measured with as many of these as the held-out interactions have, or a fifth of all items.
-    Within the first 20, they get the places they earn."""
+    measured on those of the held-out interactions, or on others as if nobody had taken them, about
+    as many at a time as there are new ones. They get no more places than they earn."""
 
     @model_validator(mode="after")
     def _parts_and_their_settings(self) -> HybridSettings:
