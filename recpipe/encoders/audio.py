@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,10 @@ from recpipe.encoders.media_files import BadFileError, Code, unreadable
 _MIN_RATE, _MAX_RATE = 1_000, 384_000
 # -80 dB of full scale: three steps of a 16-bit file.
 _SILENCE = 1e-4
+# Full scale is 1; far beyond that the file holds no sound, and squares of it no finite number.
+_LOUDEST = 1e3
+# Sizes that writers of a stream put where they cannot go back.
+_STREAMED = {0, 0x7FFFFFFF, 0xFFFFFFFF}
 
 
 def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: float) -> list[npt.NDArray[np.float32]]:
@@ -37,13 +42,14 @@ def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: f
     import soundfile
 
     try:
-        with soundfile.SoundFile(path) as sound:
+        # opened here, so that the format is read from the content: by its name, x.raw would be headerless
+        with path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             return _windows(sound, rate=rate, window_seconds=window_seconds, max_seconds=max_seconds)
     except soundfile.LibsndfileError as error:
         if "unknown format" in str(error).lower() or "not recognised" in str(error).lower():
             raise BadFileError(Code.UNSUPPORTED, "no sound of a known format (WAV, FLAC, OGG, MP3, ...)") from None
         raise unreadable(error) from error
-    except (OSError, RuntimeError, ValueError) as error:
+    except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise unreadable(error) from error
 
 
@@ -56,15 +62,18 @@ def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float
         raise BadFileError(Code.TOO_LARGE, f"{seconds:.1f} s, longer than media.max_seconds ({max_seconds:g})")
     if n_frames <= 0:
         raise BadFileError(Code.EMPTY, "the sound has no samples")
+    if _is_cut_off(str(sound.extra_info)):
+        raise BadFileError(Code.UNREADABLE, "cut off: the file ends before its sound does")
     n_windows = math.ceil(n_frames / max(1, math.floor(window_seconds * source_rate)))
     edges = np.linspace(0, n_frames, n_windows + 1).round().astype(int)
     kept: list[npt.NDArray[np.float32]] = []
     read = 0
     for wanted in np.diff(edges).tolist():
-        samples = sound.read(wanted, dtype="float32", always_2d=True).mean(axis=1)  # (n,)
-        read += len(samples)
-        if not np.isfinite(samples).all():
-            raise BadFileError(Code.UNREADABLE, "samples that are no numbers")
+        channels = sound.read(wanted, dtype="float32", always_2d=True)  # (n, n_channels)
+        read += len(channels)
+        if not np.isfinite(channels).all() or np.abs(channels).max(initial=0.0) > _LOUDEST:
+            raise BadFileError(Code.UNREADABLE, "samples that are no sound: not finite, or far beyond full scale")
+        samples = channels.mean(axis=1)  # (n,)
         if len(samples) and np.abs(samples).max() > _SILENCE:
             kept.append(resampled(samples, source_rate, rate))
         if len(samples) < wanted:
@@ -75,6 +84,17 @@ def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float
     if not kept:
         raise BadFileError(Code.SILENT, "nothing but silence")
     return kept
+
+
+def _is_cut_off(log: str) -> bool:
+    """Return whether libsndfile's log of the header says that data are missing; it counts the frames that are there.
+
+    WAV: `data : 11162 (should be 5559)`. OGG: `Last page lacks an end-of-stream bit`.
+    """
+    if "lacks an end-of-stream bit" in log:
+        return True
+    told = re.search(r"^\s*data\s*:\s*(\d+) \(should be (\d+)\)", log, flags=re.MULTILINE)
+    return told is not None and int(told[1]) not in _STREAMED and int(told[1]) > int(told[2])
 
 
 def resampled(samples: npt.NDArray[np.float32], source_rate: int, rate: int) -> npt.NDArray[np.float32]:

@@ -56,6 +56,12 @@ def noted(folder: Path) -> Calibration | None:
         return None
     try:
         return Calibration(**json.loads(path.read_text(encoding="utf-8")))
+    except PermissionError as error:
+        raise UnavailableError(
+            "the calibrated int8 model may not be read",
+            where=str(path),
+            next_step="let everybody who shares it read it",
+        ) from error
     except (ValueError, TypeError) as error:
         raise _damaged(folder) from error
 

@@ -72,7 +72,9 @@ def locate(path: str, root: Path, *, max_megabytes: float) -> Path:
 
 
 def unreadable(error: Exception) -> BadFileError:
-    """Return what a decoder's exception means."""
+    """Return what a decoder's exception means. MemoryError is the machine's, not the file's, and raised again."""
+    if isinstance(error, MemoryError):
+        raise error
     return BadFileError(Code.UNREADABLE, _reason(error))
 
 

@@ -18,7 +18,9 @@ Pooling = str
 
 
 def _known_pooling(value: str) -> str:
-    if value not in {"auto", "pooler"} and not set(value.split("+")) <= set(POOLINGS) - {"pooler"}:
+    names = value.split("+")
+    joined = len(set(names)) == len(names) and set(names) <= set(POOLINGS) - {"pooler"}
+    if value not in {"auto", "pooler"} and not joined:
         raise ValueError(f"choose from auto, {', '.join(POOLINGS)}, or join some of all but the last, as in cls+mean")
     return value
 

@@ -131,7 +131,7 @@ STAGE = Stage(
     "Items without text get no vector and are counted; equal texts and texts of earlier nights are not encoded again. "
     "Blocks of columns (`encoder.item_blocks`) are encoded apart, each to a vector column of its own; "
     "so are pictures and sounds (`image_encoder`, `audio_encoder`), of which those that fail are listed. A file that "
-    "was replaced under its old name is seen when the items have changed too, or with --force.",
+    "came, was mended or was replaced under its old name is seen when the items have changed too, or with --force.",
     example="recpipe embed-items --items items.csv --output work/item_embeddings.parquet",
     version=1,
     settings=EmbedItemsSettings,

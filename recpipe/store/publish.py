@@ -53,9 +53,9 @@ def sync_folder(folder: Path) -> None:
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """Publish a JSON file atomically."""
+    """Publish a JSON file atomically, in ASCII: paths of files may hold bytes that are no UTF-8."""
     with replacing(path) as temporary:
-        temporary.write_text(json.dumps(content, indent=1, ensure_ascii=False, sort_keys=True) + "\n", encoding="utf-8")
+        temporary.write_text(json.dumps(content, indent=1, sort_keys=True) + "\n", encoding="utf-8")
 
 
 def sweep(folder: Path, name: str | None = None) -> None:

@@ -117,11 +117,40 @@ def test_a_rate_no_sound_has(tmp_path: Path, rate: int) -> None:
     assert code_of(save(tmp_path / "a.wav", sine(0.5, RATE), rate)) == "unsupported"
 
 
-def test_a_truncated_file(tmp_path: Path) -> None:
-    noise = np.random.Generator(np.random.PCG64(1)).normal(0, 0.1, RATE)
-    content = save(tmp_path / "a.flac", noise, RATE).read_bytes()
-    (tmp_path / "a.flac").write_bytes(content[: len(content) // 2])
-    assert code_of(tmp_path / "a.flac") == "unreadable"
+@pytest.mark.parametrize("suffix", ["flac", "wav", "ogg"])
+@pytest.mark.parametrize("share", [0.5, 0.8])
+def test_a_truncated_file(tmp_path: Path, suffix: str, share: float) -> None:
+    """libsndfile takes the frames that are there for all there ever were."""
+    noise = np.random.Generator(np.random.PCG64(1)).normal(0, 0.1, 4 * RATE)
+    path = save(tmp_path / f"a.{suffix}", noise, RATE)
+    assert len(read(path)) == 1
+    content = path.read_bytes()
+    path.write_bytes(content[: int(len(content) * share)])
+    assert code_of(path) == "unreadable"
+
+
+@pytest.mark.parametrize("size", [0, 0x7FFFFFFF, 0xFFFFFFFF])
+def test_a_stream_whose_writer_did_not_know_the_size(tmp_path: Path, size: int) -> None:
+    path = save(tmp_path / "a.wav", sine(1.0, RATE), RATE, subtype="PCM_16")
+    content = bytearray(path.read_bytes())
+    place = content.index(b"data") + 4
+    content[place : place + 4] = size.to_bytes(4, "little")
+    path.write_bytes(content)
+    if size:
+        assert len(read(path)[0]) == RATE
+    else:
+        assert code_of(path) == "empty"
+
+
+def test_samples_far_beyond_full_scale(tmp_path: Path) -> None:
+    samples = sine(1.0, RATE)
+    samples[5] = 3e38
+    assert code_of(save(tmp_path / "a.wav", samples, RATE)) == "unreadable"
+
+
+def test_the_name_decides_nothing(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.wav", sine(1.0, RATE), RATE).rename(tmp_path / "a.raw")
+    assert len(read(path)[0]) == RATE
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b"\0" * 100, b"\x89PNG\r\n\x1a\n"])

@@ -113,6 +113,12 @@ def test_scores_are_the_formula_less_a_constant_of_each_user() -> None:
     np.testing.assert_allclose(found - found[:, :1], expected - expected[:, :1], atol=1e-5)
 
 
+def test_without_histories_the_blocks_of_items_are_learned_from_all_the_same() -> None:
+    model = DeepModel(DeepSettings(target="implicit", n_epochs=1, hidden_dim=4, history=0))
+    fit(model, SEEN_DATA, FitContext())
+    assert np.isfinite(model.score_block(PROFILES, SEEN_HISTORIES, SEEN).scores).all()
+
+
 def test_ratings_take_the_items_blocks_and_no_history(tmp_path: Path) -> None:
     model = DeepModel(DeepSettings(target="rating", n_epochs=2, hidden_dim=4))
     fit(model, SEEN_DATA, FitContext())

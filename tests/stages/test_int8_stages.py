@@ -13,6 +13,7 @@ import pyarrow.parquet as pq
 import pytest
 from tiny_encoder import build_tiny_bert
 
+from recpipe.encoders import calibrated
 from recpipe.store.manifest import read_manifest
 
 pytest.importorskip("nncf")
@@ -91,3 +92,17 @@ def test_the_gate_refuses_what_changes_too_much(night: Callable[..., Any]) -> No
 def test_too_few_items_cannot_be_judged(night: Callable[..., Any]) -> None:
     write_items(30)
     assert "30 different texts are too few" in night("embed-items", exit_code=7).stderr
+
+
+def test_a_model_of_which_nothing_is_known_is_made_anew(night: Callable[..., Any]) -> None:
+    """Its digest stands for the vectors of the model that lies there, never of another one."""
+    night("embed-items")
+    (place,) = Path("work/cache/.calibrated").iterdir()
+    assert place.stat().st_mode & 0o777 == place.parent.stat().st_mode & 0o777, "whoever shares the cache reads it"
+    (place / "calibration.json").unlink()
+    write_items(200)
+    night("embed-items")
+    found = calibrated.read(place)
+    assert found is not None
+    assert manifest("item_embeddings").details["calibration"]["digest"] == found.digest
+    assert [path.name for path in place.parent.iterdir()] == [place.name]

@@ -64,6 +64,8 @@ class BlockInputs(BlockDropout):
 
     def of_users(self, histories: torch.Tensor, kept: torch.Tensor | None, generator: torch.Generator) -> torch.Tensor:
         """Return what is given of users with histories (n, length), -1 where there is none; as `of_items`."""
+        if not histories.shape[1]:  # embedding_bag does not take bags without room
+            histories = histories.new_full((len(histories), 1), -1)
         there = histories >= 0
         rows = histories.clamp(min=0)
         weights = self._decays[: rows.shape[1]] * there  # (n, length)

@@ -11,6 +11,7 @@ from torch.nn import Parameter
 from torch.nn.functional import embedding
 
 from recpipe.models.network_parts import id_penalty, profile_products, slots_of, weight_decay
+from recpipe.models.network_parts import kept as kept_ids
 from recpipe.seeding import derive_seed
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ class DeepNetwork:
         decay = weight_decay(self._settings, rating=self._rating) * maps
         if self._rating:
             user_biases = parameters["user_id_biases"][self._user_slots[batch.user_rows]]
-            user_biases = user_biases * self._kept(len(user_biases), batch.generator)
+            user_biases = user_biases * kept_ids(len(user_biases), self._settings, batch.generator)
             penalty = id_penalty(self._settings, rating=True)
             squares = user_biases.square().mean() + biases.square().mean()
             return batch.loss(self._offset + scores + user_biases, batch.ratings) + penalty * squares + decay
@@ -113,16 +114,12 @@ class DeepNetwork:
         """Return W_v v (n, hidden_dim) and b_j (n,) of catalogue rows; `kept` as in `BlockInputs`."""
         slots = self._item_slots[rows]
         biases = self.parameters["item_id_biases"][slots.clamp(min=0)]
-        known = (slots >= 0).to(biases.dtype) * self._kept(len(rows), generator)
+        known = (slots >= 0).to(biases.dtype) * kept_ids(len(rows), self._settings, generator)
         if self._blocks is None:
             vectors = embedding(rows, self._embeddings)
         else:
             vectors = self._blocks.of_items(rows, kept, generator)
         return vectors @ self.parameters["item_map"], biases * known
-
-    def _kept(self, n: int, generator: torch.Generator) -> torch.Tensor:
-        drawn = torch.rand(n, generator=generator, device=self._embeddings.device)
-        return (drawn >= self._settings.id_dropout).to(torch.float32)
 
 
 def all_pairs(users: Float32, items: Float32, output: Float32) -> Float32:

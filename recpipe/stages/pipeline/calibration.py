@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
+import time
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
@@ -22,7 +23,7 @@ from recpipe.encoders.fields import is_blank, join_fields
 from recpipe.encoders.folder import EncoderFolder
 from recpipe.encoders.settings import EncoderSettings
 from recpipe.encoders.spec import EncoderSpec
-from recpipe.errors import MissingInputError
+from recpipe.errors import MissingInputError, UnavailableError
 from recpipe.store.cache import content_keys
 from recpipe.store.cache_folder import CALIBRATED
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
     from recpipe.store.artifacts import ArtifactReader
 
 _ROWS_READ = 16384
+_TEMPORARY = ".tmp-"
+_DAY_SECONDS = 86_400.0
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,21 @@ def _calibrate(settings: EncoderSettings, folder: EncoderFolder, *, sample: list
 
     logs.get().info("calibrating int8 on the items' texts", extra=logs.fields(texts=len(sample)))
     place.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=place.parent))
+    for leftover in place.parent.glob(f"{_TEMPORARY}*"):
+        if time.time() - leftover.stat().st_mtime > _DAY_SECONDS:  # its maker was killed
+            shutil.rmtree(leftover, ignore_errors=True)
+    temporary = Path(tempfile.mkdtemp(prefix=_TEMPORARY, dir=place.parent))
+    temporary.chmod(place.parent.stat().st_mode)  # others who share the cache read it too
     try:
-        found = quantising.calibrate(folder, settings, role="document", texts=sample, destination=temporary)
+        quantising.calibrate(folder, settings, role="document", texts=sample, destination=temporary)
+        if calibrated.noted(place) is None:
+            shutil.rmtree(place, ignore_errors=True)  # a model of which nothing is known made no vector
         with suppress(OSError):  # somebody else was faster: there is one model, theirs
             temporary.rename(place)
-        return calibrated.read(place) or found
+        stored_model = calibrated.read(place)
+        if stored_model is None:
+            raise UnavailableError("the int8 model cannot be stored", where=str(place), next_step="look at the folder")
+        return stored_model
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 

@@ -200,7 +200,8 @@ def text_columns(reader: ArtifactReader, wanted: Sequence[str], key: str, *, eve
         raise ConfigError(
             f"{reader.artifact.name} has {columns} to encode: {', '.join(lacking)}",
             where=f"{reader.path} (columns: {', '.join(reader.columns)})",
-            next_step=f"name some in {key}, or map them: data.columns.{reader.artifact.name}.text",
+            next_step=f"name some in {key}, or map them: data.columns.{reader.artifact.name}.text; "
+            "pictures and sounds need image_encoder.model_name or audio_encoder.model_name",
         )
     return found
 

@@ -199,7 +199,7 @@ def encode_files(
     too_many = [entry for entry in files if _share(details[entry.column]) > entry.media.max_bad_share]
     if too_many:
         context.forget_parts()  # the files may be mended before the next run
-        raise _refusal(too_many[0], details[too_many[0].column], context, errors)
+        raise _refusal(too_many, details, context, errors)
     return MediaBlocks(files, details)
 
 
@@ -227,14 +227,25 @@ def _report(files: CachedFiles, details: dict[str, Any], table: ArtifactReader, 
     )  # fmt: skip
     if details["failed"]:
         log.warning(
-            "%s: %d of %d files give no vector (%s); see %s",
+            "%s: %d of %d files give no vector (%s); see %s; once they are mended: --force",
             name, sum(details["failed"].values()), details["named"], _codes(details), errors.name,
         )  # fmt: skip
 
 
-def _refusal(files: CachedFiles, details: dict[str, Any], context: StageContext, errors: Artifact) -> DataError:
+def _refusal(
+    too_many: list[CachedFiles], details: dict[str, Any], context: StageContext, errors: Artifact
+) -> DataError:
     path = context.output(errors)
     listed = ArtifactReader(path, errors).table().to_pylist()
+    told = [_refused(files, details[files.column], listed, errors) for files in too_many]
+    return DataError(
+        " ".join(told),
+        where=f"all of them: {path}",
+        next_step="mend the files or the paths (data.media_root), or allow more: --set media.max_bad_share=...",
+    )
+
+
+def _refused(files: CachedFiles, details: dict[str, Any], listed: list[dict[str, Any]], errors: Artifact) -> str:
     mine = [line for line in listed if line[MEDIA_COLUMN.name] == files.column]
     # one of each kind first: a hundred missing files must not hide what else is wrong
     firsts = list({line[FAILURE_CODE.name]: line for line in reversed(mine)}.values())[::-1]
@@ -244,10 +255,8 @@ def _refusal(files: CachedFiles, details: dict[str, Any], context: StageContext,
         for line in shown
     )
     n_failed = sum(details["failed"].values())
-    return DataError(
+    return (
         f"{n_failed:,} of {details['named']:,} files in column {files.column} give no vector "
         f"({_share(details):.1%}; media.max_bad_share is {files.media.max_bad_share:.1%}): {_codes(details)}. "
-        f"Such as {examples}",
-        where=f"all of them: {path}",
-        next_step="mend the files or the paths (data.media_root), or allow more: --set media.max_bad_share=...",
+        f"Such as {examples}"
     )
