@@ -81,7 +81,8 @@ def test_texts_are_encoded_once(tiny_encoder: Path, tmp_path: Path) -> None:
 def test_the_cache_says_whose_vectors_they_are(tiny_encoder: Path, tmp_path: Path) -> None:
     cached_encoder(tiny_encoder, tmp_path).vectors(["one", "two"], ["a", "b"])
     (size,) = sizes(tmp_path)
-    assert size.about == {"model": [str(tiny_encoder)], "role": ["document"], "precision": ["float32"]}
+    settings = {"pooling": ["auto"], "max_length": ["auto"], "on_truncate": ["warn"], "precision": ["float32"]}
+    assert size.about == {"model": [str(tiny_encoder)], "role": ["document"], **settings}
 
 
 def test_nothing_new_needs_no_model(tiny_encoder: Path, tmp_path: Path) -> None:

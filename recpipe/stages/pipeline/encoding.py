@@ -117,7 +117,11 @@ class CachedEncoder:
             DataError: A vector is not finite or zero, or a text is too long and that is an error.
         """
         if self._cache is None:
-            about = {"model": self.folder.name, "role": self.role, "precision": self.settings.precision}
+            told = {
+                name: str(getattr(self.settings, name))
+                for name in ("pooling", "max_length", "on_truncate", "precision")
+            }
+            about = {"model": self.folder.name, "role": self.role, **told}
             self._cache = EmbeddingCache(self.cache_folder, self.key, about=about)
         n_rows = len(ids)
         texts = [text for column in columns.values() for text in column]
