@@ -12,6 +12,7 @@ from planted_tastes import FIXED, planted_tastes, scores_of, weighed
 
 from recpipe.models.base import Histories
 from recpipe.models.hybrid import level
+from recpipe.models.hybrid.alike import most_taken
 from recpipe.models.hybrid.level import PLACE, levels_of
 
 
@@ -64,7 +65,6 @@ def test_lists_of_all_users_hold_about_as_many_new_items() -> None:
     assert min(by_length) > 0.7 * max(by_length) > 0.3
 
 
-def test_of_many_items_the_most_taken_count(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(level, "MAX_ITEMS", 3)
-    np.testing.assert_array_equal(level.leaders_of(np.array([1, 5, 0, 2, 9, 1])), [1, 3, 4])
-    np.testing.assert_array_equal(level.leaders_of(np.array([0, 5, 0])), [1])
+def test_of_many_items_the_most_taken_count() -> None:
+    np.testing.assert_array_equal(most_taken(np.array([1, 5, 0, 2, 9, 1]), 3), [1, 3, 4])
+    np.testing.assert_array_equal(most_taken(np.array([0, 5, 0]), 3), [1])

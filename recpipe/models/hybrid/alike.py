@@ -36,6 +36,12 @@ RIDGE_OF_FEW = 10.0
 """λ and h."""
 
 
+def most_taken(n_users: Int64, count: int) -> Int64:
+    """Return the rows, ascending, of the items most users took, of n_users, int64 (n_items,); none that nobody took."""
+    chosen = np.argsort(-n_users, kind="stable")[:count]
+    return np.sort(chosen[n_users[chosen] > 0])
+
+
 @dataclass(frozen=True, slots=True)
 class AlikeItems:
     """The items others are likened to.
@@ -55,8 +61,7 @@ class AlikeItems:
     @classmethod
     def of(cls, items: Items, n_users: Int64) -> AlikeItems:
         """Take the items most users took; n_users is int64 (n_items,)."""
-        chosen = np.argsort(-n_users, kind="stable")[:MAX_ITEMS]
-        chosen = np.sort(chosen[n_users[chosen] > 0])
+        chosen = most_taken(n_users, MAX_ITEMS)
         content = ItemContent.of(items, n_users > 0)
         some = items.rows(chosen)
         return cls(content, some.ids, content.encode(some), n_users[chosen])

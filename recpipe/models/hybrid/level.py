@@ -60,12 +60,6 @@ class Leaders:
         return levels
 
 
-def leaders_of(n_users: Int64) -> Int64:
-    """Return the rows, ascending, of the items that levels are measured on; n_users is int64 (n_items,)."""
-    chosen = np.argsort(-n_users, kind="stable")[:MAX_ITEMS]
-    return np.sort(chosen[n_users[chosen] > 0])
-
-
 def levels_of(scores: Float32) -> Float32:
     """Return the level of lists, (n_users, n_items) with -inf for what is not in them: float32 (n_users,).
 

@@ -68,8 +68,8 @@ class HybridModel(FactoredModel):
         import numpy as np
         import pyarrow as pa
 
-        from recpipe.models.hybrid.alike import AlikeItems
-        from recpipe.models.hybrid.level import leaders_of
+        from recpipe.models.hybrid.alike import AlikeItems, most_taken
+        from recpipe.models.hybrid.level import MAX_ITEMS
         from recpipe.models.hybrid.part import Part
         from recpipe.models.popularity import ItemCounts
         from recpipe.models.taken_matrix import KnownItems
@@ -79,7 +79,7 @@ class HybridModel(FactoredModel):
         rows = np.flatnonzero(n_users)
         taken = data.items.rows(rows)
         self._taken = KnownItems(data.items.ids.take(pa.array(rows)))
-        self._leading = KnownItems(data.items.ids.take(pa.array(leaders_of(n_users))))
+        self._leading = KnownItems(data.items.ids.take(pa.array(most_taken(n_users, MAX_ITEMS))))
         self._alike = AlikeItems.of(data.items, n_users)
         regression = self._alike.regression()
         for name, model in self.parts.items():
