@@ -28,6 +28,8 @@ from recpipe.encoders.batching import Tokens
 _OFFSET_POSITIONS = {"bert": False, "roberta": True, "xlm-roberta": True, "camembert": True}
 # oneDNN arranges weights for about so many rows.
 _TYPICAL_ROWS = 1024
+# Numbers a vector instruction takes, and how many may be left over before a mask for whole vectors is cheaper.
+_VECTOR, _CHEAP_REST = 16, 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,40 @@ class _Layer:
     inner: _Linear
     out: _Linear
     norm: nn.Module
+
+
+@dataclass(frozen=True, slots=True)
+class _KeyRows:
+    """Which rows texts of one length take their keys from: their own and, masked, some of their neighbours'.
+
+    Softmax is slow in what exceeds a multiple of the vector width: 191 keys take half as long again as 192.
+    """
+
+    before: int
+    length: int
+    mask: Tensor | None
+    """(width,) added to the scores; None where the rows are the text's own."""
+
+    @classmethod
+    def of(cls, length: int, *, before: int, after: int) -> _KeyRows:
+        """Choose for texts of `length`, with so many rows of others before the first and behind the last of them."""
+        missing = -length % _VECTOR
+        if missing > _VECTOR - _CHEAP_REST or missing > max(before, after):
+            missing = 0
+        if missing == 0:
+            return cls(0, length, None)
+        begin = 0 if missing <= after else missing
+        mask = torch.full((length + missing,), -torch.inf)
+        mask[begin : begin + length] = 0
+        return cls(begin, length, mask)
+
+    def windows(self, rows: Tensor, start: int, count: int) -> Tensor:
+        """Return (count, heads, width, dim of a head) of (total, heads, dim of a head); the windows overlap."""
+        width = self.length if self.mask is None else len(self.mask)
+        row, head, place = rows.stride()
+        size = (count, rows.shape[1], width, rows.shape[2])
+        first = rows.storage_offset() + (start - self.before) * row
+        return rows.as_strided(size, (self.length * row, head, row, place), first)
 
 
 class _Linear:
@@ -144,14 +180,18 @@ class PackedBackend:
 
     def _attention(self, query_key_value: Tensor, groups: list[tuple[int, int]]) -> Tensor:
         """Return (total, dim) from (total, 3 · dim): every text attends to itself alone."""
-        dim = self.hidden_dim
-        result = torch.empty(len(query_key_value), dim)
+        total, dim = len(query_key_value), self.hidden_dim
+        by_head = query_key_value.view(total, 3, self._n_heads, dim // self._n_heads)
+        result = torch.empty(total, dim)
         start = 0
         for count, length in groups:
             stop = start + count * length
-            part = query_key_value[start:stop].view(count, length, 3, self._n_heads, dim // self._n_heads)
-            query, key, value = part.permute(2, 0, 3, 1, 4)  # each (count, heads, length, dim of a head)
-            mixed = nn.functional.scaled_dot_product_attention(query, key, value)
+            own = by_head[start:stop, 0].view(count, length, self._n_heads, -1)
+            query = own.transpose(1, 2)  # (count, heads, length, dim of a head)
+            keys = _KeyRows.of(length, before=start, after=total - stop)
+            key, value = (keys.windows(by_head[:, third], start, count) for third in (1, 2))
+            mask = None if keys.mask is None else keys.mask.expand(count, self._n_heads, length, -1)
+            mixed = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=mask)
             result[start:stop] = mixed.transpose(1, 2).reshape(count * length, dim)
             start = stop
         return result

@@ -64,6 +64,34 @@ def test_packed_states_are_the_padded_ones(family: str, texts: list[list[int]]) 
     assert packed_form < max(TOLERANCE, 10 * plain)
 
 
+@pytest.mark.parametrize("lengths", [[16, 3], [31, 31], [3, 31], [31], [20, 20, 1], [1, 20, 20], [9, 2]])
+def test_neighbours_whose_rows_fill_a_vector_are_not_seen(lengths: list[int]) -> None:
+    backend = BACKENDS["bert"][1]
+    rows = np.arange(len(lengths))
+    words = [[5 + place % 50 for place in range(length)] for length in lengths]
+    with backend.session():
+        first = backend.states(tokens_of(words), rows).hidden.clone()
+        for text in range(len(lengths)):
+            others = [words[i] if i == text else [7] * lengths[i] for i in range(len(lengths))]
+            hidden = backend.states(tokens_of(others), rows).hidden
+            torch.testing.assert_close(hidden[text], first[text], rtol=0, atol=1e-6)
+            alone = backend.states(tokens_of([words[text]]), np.arange(1)).hidden
+            torch.testing.assert_close(alone[0], first[text, : lengths[text]], rtol=0, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(
+    ("length", "before", "after", "found"),
+    [(16, 9, 9, (0, 16)), (18, 20, 20, (0, 18)), (31, 20, 20, (0, 32)), (31, 1, 0, (1, 32)), (31, 0, 0, (0, 31))],
+)
+def test_keys_fill_whole_vectors_where_rows_are_there(
+    length: int, before: int, after: int, found: tuple[int, int]
+) -> None:
+    keys = packed._KeyRows.of(length, before=before, after=after)
+    assert (keys.before, length if keys.mask is None else len(keys.mask)) == found
+    if keys.mask is not None:
+        assert (keys.mask == 0).nonzero().flatten().tolist() == list(range(keys.before, keys.before + length))
+
+
 def test_token_types_are_read() -> None:
     tokens = tokens_of([[5, 6, 7], [8, 9]], with_types=True)
     assert deviation(*BACKENDS["bert"], tokens) < TOLERANCE
