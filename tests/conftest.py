@@ -13,6 +13,7 @@ import pytest
 import yaml
 from click.testing import CliRunner, Result
 from hypothesis import settings
+from media_shop import Shop, picture, sound
 
 # before anything imports the hub's client: no test may reach for the network
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -58,6 +59,28 @@ def tiny_media_model(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str]
 
     folder = tmp_path_factory.mktemp("media_models")
     return lambda kind: folder / kind if (folder / kind).is_dir() else build(kind, folder / kind)
+
+
+@pytest.fixture
+def shop(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Path, tiny_media_model: Callable[[str], Path]
+) -> Shop:
+    monkeypatch.chdir(tmp_path)
+    made = Shop(tmp_path, tmp_path / "media", tmp_path / "config.yaml")
+    made.media.mkdir()
+    for number in range(4):
+        picture(made.media / f"{number}.png", number)
+        sound(made.media / f"{number}.wav", number)
+    made.items(*((f"i{n}", f"title {n}", f"{n}.png", f"{n}.wav") for n in range(4)))
+    configuration = {
+        "data": {"items": "items.csv", "media_root": "media"},
+        "device": "cpu",
+        "encoder": {"model_name": str(tiny_encoder)},
+        "image_encoder": {"model_name": str(tiny_media_model("clip"))},
+        "audio_encoder": {"model_name": str(tiny_media_model("whisper"))},
+    }
+    made.config.write_text(yaml.safe_dump(configuration), encoding="utf-8")
+    return made
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ A stage lives in one file of this package and exports `STAGE`. Its engine is imp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -19,11 +19,15 @@ if TYPE_CHECKING:
 
     from recpipe.stages.pipeline.context import StageContext
     from recpipe.store.fingerprint import FileDigests
+    from recpipe.store.manifest import Manifest
 
 S = TypeVar("S", bound=Settings)
 
 Given = frozenset[str]
 """Names of the source tables that the configuration or the command line names."""
+
+MEDIA_FILES = "media_files"
+"""What stands in a manifest's inputs for pictures and sounds that changed while the table that names them did not."""
 
 
 def _always(settings: Any, given: Given) -> bool:
@@ -78,6 +82,8 @@ class Stage(Generic[S]):
         run: Computes and publishes.
         files: Source files read directly; their contents enter the fingerprint.
         identity: The encoder that will be used, as a string that enters the fingerprint.
+        changed_files: From the settings, the paths of the inputs and the manifest of its first output
+            as made last: what enters the fingerprint for files that an input names; empty for none.
         views: The views it can run in.
     """
 
@@ -92,6 +98,7 @@ class Stage(Generic[S]):
     run: Callable[[S, StageContext], None]
     files: Callable[[S], list[Path]] | None = None
     identity: Callable[[S, FileDigests], str] | None = None
+    changed_files: Callable[[S, Mapping[str, Path], Manifest], str] | None = None
     views: tuple[View, ...] = field(default=(View.PRODUCTION, View.EVALUATION))
 
     @property

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from recpipe.stages.pipeline.encoding import CachedEncoder
     from recpipe.stages.pipeline.media_encoding import MediaBlocks
     from recpipe.store.fingerprint import FileDigests
+    from recpipe.store.manifest import Manifest
 
 
 class EmbedItemsSettings(Settings):
@@ -77,11 +79,12 @@ class _EmbedItems:
         }
         vectors = self.encoder.vectors_of_columns(texts, ids.to_pylist())
         arrays = {name: vector_array(matrix, present) for name, (matrix, present) in vectors.items()}
-        return pa.table({ITEM_ID.name: ids, **arrays, **self.media.arrays(table)}), self.encoder.take_counts()
+        of_files, sums = self.media.arrays(table)
+        return pa.table({ITEM_ID.name: ids, **arrays, **of_files}), self.encoder.take_counts() | sums
 
 
 def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
-    from recpipe.stages.pipeline import calibration, encoding, media_encoding
+    from recpipe.stages.pipeline import calibration, encoding, media_changes, media_encoding
 
     folder, found = encoding.encoder_spec(settings.encoder, "document", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
@@ -111,6 +114,7 @@ def _run(settings: EmbedItemsSettings, context: StageContext) -> None:
         **media.manifest,
     )
     encoding.report_counts(counts, "items")
+    media_changes.report(counts, media.seen)
     for name in settings.encoder.item_blocks:
         encoding.report_counts(counts, f"items, {name}", column=f"{BLOCK_PREFIX}{name}")
 
@@ -124,6 +128,12 @@ def _identity(settings: EmbedItemsSettings, digests: FileDigests) -> str:
     )
 
 
+def _changed_files(settings: EmbedItemsSettings, inputs: Mapping[str, Path], made: Manifest) -> str:
+    from recpipe.stages.pipeline import media_changes
+
+    return media_changes.since(made, settings, settings.cache.folder(settings.workdir), inputs[ITEMS.name], ITEMS)
+
+
 STAGE = Stage(
     name="embed_items",
     summary="Encode every item's text, picture and sound to vectors.",
@@ -131,7 +141,7 @@ STAGE = Stage(
     "Items without text get no vector and are counted; equal texts and texts of earlier nights are not encoded again. "
     "Blocks of columns (`encoder.item_blocks`) are encoded apart, each to a vector column of its own; "
     "so are pictures and sounds (`image_encoder`, `audio_encoder`), of which those that fail are listed. A file that "
-    "came, was mended or was replaced under its old name is seen when the items have changed too, or with --force.",
+    "came, was mended or was replaced under its old name makes the embeddings stale, as a changed table does.",
     example="recpipe embed-items --items items.csv --output work/item_embeddings.parquet",
     version=1,
     settings=EmbedItemsSettings,
@@ -139,4 +149,5 @@ STAGE = Stage(
     writes=(Output(ITEM_EMBEDDINGS), Output(ITEM_MEDIA_ERRORS, when=reads_media)),
     run=_run,
     identity=_identity,
+    changed_files=_changed_files,
 )

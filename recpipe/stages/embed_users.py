@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
     from recpipe.stages.pipeline.events import Events
     from recpipe.stages.pipeline.media_encoding import MediaBlocks
     from recpipe.store.fingerprint import FileDigests
+    from recpipe.store.manifest import Manifest
 
 
 class EmbedUsersSettings(Settings):
@@ -150,14 +152,15 @@ class _EmbedUsers:
         )
         counts |= {**self.encoder.take_counts(), "with_history": int(history_present.sum())}
         counts["without_embedding"] = int((~present).sum())
+        of_files, sums = self.media.arrays(table)
         columns = {
             USER_ID.name: ids,
             PROFILE_EMBEDDING.name: vector_array(profile, profile_present),
             HISTORY_EMBEDDING.name: vector_array(history, history_present),
             EMBEDDING.name: vector_array(z, present),
-            **self.media.arrays(table),
+            **of_files,
         }
-        return pa.table(columns), counts
+        return pa.table(columns), counts | sums
 
     def _weights(self, events: Events) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.float64]]:
         """Return offsets, kept rows and weights of the newest events that count of each user."""
@@ -205,7 +208,7 @@ class _EmbedUsers:
 
 
 def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
-    from recpipe.stages.pipeline import calibration, encoding, media_encoding
+    from recpipe.stages.pipeline import calibration, encoding, media_changes, media_encoding
 
     folder, found = encoding.encoder_spec(settings.encoder, "query", context.digests)
     encoding.warn_of_missing_prompts(folder, settings.encoder)
@@ -251,6 +254,7 @@ def _run(settings: EmbedUsersSettings, context: StageContext) -> None:
         **media.manifest,
     )
     encoding.report_counts(counts, "users")
+    media_changes.report(counts, media.seen)
     if counts.get("without_embedding"):
         context.log.info("%d users have neither text nor history: no vector", counts["without_embedding"])
 
@@ -262,6 +266,12 @@ def _identity(settings: EmbedUsersSettings, digests: FileDigests) -> str:
     return with_media(
         identity(settings.encoder, "query", digests, settings.cache.folder(settings.workdir)), settings, digests
     )
+
+
+def _changed_files(settings: EmbedUsersSettings, inputs: Mapping[str, Path], made: Manifest) -> str:
+    from recpipe.stages.pipeline import media_changes
+
+    return media_changes.since(made, settings, settings.cache.folder(settings.workdir), inputs[USERS.name], USERS)
 
 
 STAGE = Stage(
@@ -283,4 +293,5 @@ STAGE = Stage(
     writes=(Output(USER_EMBEDDINGS), Output(USER_MEDIA_ERRORS, when=reads_media)),
     run=_run,
     identity=_identity,
+    changed_files=_changed_files,
 )

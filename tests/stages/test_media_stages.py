@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import csv
 import os
 import shutil
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +12,8 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import soundfile
-import yaml
 from click.testing import Result
+from media_shop import RATE, Shop, picture, sound, write_csv
 from PIL import Image
 from tiny_media_models import PICTURE_MODELS, SOUND_MODELS
 
@@ -24,59 +22,6 @@ from recpipe.store.manifest import read_manifest
 
 Models = Callable[[str], Path]
 Run = Callable[..., Result]
-
-RATE = 16_000
-
-
-@dataclass(frozen=True)
-class Shop:
-    """A current directory with items.csv, users.csv, media and config.yaml.
-
-    Attributes:
-        media: The media root.
-    """
-
-    folder: Path
-    media: Path
-    config: Path
-
-    def items(self, *rows: tuple[str, ...], header: tuple[str, ...] = ("item_id", "title", "image", "audio")) -> None:
-        write_csv(self.folder / "items.csv", header, *rows)
-
-
-def write_csv(path: Path, header: tuple[str, ...], *rows: tuple[str, ...]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([header, *rows])
-
-
-def picture(path: Path, number: int) -> None:
-    pixels = np.random.Generator(np.random.PCG64(number)).integers(0, 255, (30, 40, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(path)
-
-
-def sound(path: Path, number: int, *, seconds: float = 0.4, rate: int = RATE) -> None:
-    samples = 0.3 * np.sin(2 * np.pi * (200 + 100 * number) * np.arange(round(seconds * rate)) / rate)
-    soundfile.write(path, samples, rate)
-
-
-@pytest.fixture
-def shop(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, tiny_encoder: Path, tiny_media_model: Models) -> Shop:
-    monkeypatch.chdir(tmp_path)
-    made = Shop(tmp_path, tmp_path / "media", tmp_path / "config.yaml")
-    made.media.mkdir()
-    for number in range(4):
-        picture(made.media / f"{number}.png", number)
-        sound(made.media / f"{number}.wav", number)
-    made.items(*((f"i{n}", f"title {n}", f"{n}.png", f"{n}.wav") for n in range(4)))
-    configuration = {
-        "data": {"items": "items.csv", "media_root": "media"},
-        "device": "cpu",
-        "encoder": {"model_name": str(tiny_encoder)},
-        "image_encoder": {"model_name": str(tiny_media_model("clip"))},
-        "audio_encoder": {"model_name": str(tiny_media_model("whisper"))},
-    }
-    made.config.write_text(yaml.safe_dump(configuration), encoding="utf-8")
-    return made
 
 
 def vectors(name: str, path: str = "work/item_embeddings.parquet") -> tuple[np.ndarray, list[bool]]:
@@ -251,7 +196,7 @@ def test_a_changed_file_is_encoded_again(shop: Shop, run_cli: Run) -> None:
     run_cli("embed-items", "-c", shop.config)
     old = vectors("embedding_image")[0]
     picture(shop.media / "2.png", 77)
-    run_cli("embed-items", "-c", shop.config, "--force")
+    run_cli("embed-items", "-c", shop.config)
     assert details()["image"] == {"named": 4, "encoded": 1, "cached": 3, "failed": {}}
     new = vectors("embedding_image")[0]
     assert np.linalg.norm(new[2] - old[2]) > 1e-3
@@ -264,7 +209,7 @@ def test_an_unchanged_file_is_not_read_at_all(shop: Shop, run_cli: Run, monkeypa
     shutil.copy(shop.media / "3.wav", changed)
     real, read = Path.open, []
     monkeypatch.setattr(Path, "open", lambda path, *how, **more: (read.append(path.name), real(path, *how, **more))[1])
-    run_cli("embed-items", "-c", shop.config, "--force")
+    run_cli("embed-items", "-c", shop.config)
     assert [name for name in read if name.endswith((".png", ".wav"))] == ["2.wav"]
     assert np.array_equal(*vectors("embedding_audio")[0][[2, 3]])
 

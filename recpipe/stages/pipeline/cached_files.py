@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -25,6 +26,8 @@ COLUMNS: dict[Modality, Column] = {"image": IMAGE, "audio": AUDIO}
 """The columns of paths."""
 
 _DIGESTS = ".media_digests.json"
+# 40 bits: sums over ten million files stay below 2^64.
+_SUMMAND_BYTES = 5
 # The memory of digests is written as a whole: in steps that grow with it, so that its cost stays a share of the work.
 _SAVED_EVERY = 256
 _SAVED_SHARE = 0.125
@@ -40,6 +43,7 @@ class FileVectors:
         failed: What is wrong with the files that gave none, by row.
         n_named: Rows that name a file.
         n_cached: Rows whose file the cache knew.
+        stamps, contents: Sums over the files, see `stamp_of` and `content_of`.
     """
 
     vectors: NDArray[np.float32]
@@ -47,16 +51,24 @@ class FileVectors:
     failed: dict[int, BadFileError]
     n_named: int
     n_cached: int
+    stamps: int
+    contents: int
 
 
 @dataclass
-class _Named:
-    """The files that rows name: their rows, paths and digests, and what is wrong with the others, by row."""
+class NamedFiles:
+    """The files that rows name: their rows, paths and digests, and what is wrong with the others, by row.
+
+    Attributes:
+        stamps, contents: Sums over all of them, see `stamp_of` and `content_of`.
+    """
 
     rows: list[int] = field(default_factory=list)
     files: list[Path] = field(default_factory=list)
     digests: list[str] = field(default_factory=list)
     failed: dict[int, BadFileError] = field(default_factory=dict)
+    stamps: int = 0
+    contents: int = 0
 
 
 @dataclass
@@ -110,7 +122,9 @@ class CachedFiles:
         if self._cache is None:
             about = {"model": self.model.folder.name, "files": self.column, "precision": self.settings.precision}
             self._cache = EmbeddingCache(self.cache_folder, self.model.key, about=about)
-        named = self._named(paths)
+        if self._digests is None:
+            self._digests = file_digests(self.cache_folder)
+        named = find_files(paths, self.root, self.media, self._digests)
         self._save_digests(len(named.files), last=last)
         n_named = len(named.rows) + len(named.failed)
         rows, keys = np.asarray(named.rows, dtype=np.int64), content_keys(named.digests)
@@ -125,10 +139,11 @@ class CachedFiles:
         unknown = np.array([place for place in missing if named.digests[place] not in self._bad], np.int64)
         if len(unknown):
             vectors[rows[unknown]], present[rows[unknown]] = self._encoded(named, keys, unknown)
-        return FileVectors(vectors, present, dict(sorted(named.failed.items())), n_named, int(cached.found.sum()))
+        failed = dict(sorted(named.failed.items()))
+        return FileVectors(vectors, present, failed, n_named, int(cached.found.sum()), named.stamps, named.contents)
 
     def _encoded(
-        self, named: _Named, keys: NDArray[np.uint64], unknown: NDArray[np.int64]
+        self, named: NamedFiles, keys: NDArray[np.uint64], unknown: NDArray[np.int64]
     ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
         """Encode files the cache does not know, each content once, and remember them.
 
@@ -154,31 +169,57 @@ class CachedFiles:
                 self._bad[named.digests[place]] = named.failed[named.rows[place]] = encoded.failed[number]
         return encoded.vectors[place_of], good[place_of]
 
-    def _named(self, paths: Sequence[str | None]) -> _Named:
-        """Find and hash the files that rows name."""
-        if self._digests is None:
-            self._digests = FileDigests(self.cache_folder / _DIGESTS)
-        named = _Named()
-        for row, path in enumerate(paths):
-            if path is None or is_blank(path):
-                continue
-            try:
-                file = locate(path, self.root, max_megabytes=self.media.max_megabytes)
-                digest = _digest(self._digests, file)
-            except BadFileError as error:
-                named.failed[row] = error
-                continue
-            named.rows.append(row)
-            named.files.append(file)
-            named.digests.append(digest)
-        return named
-
     def _save_digests(self, n_new: int, *, last: bool) -> None:
         self._n_digested += n_new
         self._n_unsaved += n_new
         if self._digests and (last or self._n_unsaved >= max(_SAVED_EVERY, _SAVED_SHARE * self._n_digested)):
             self._digests.save()
             self._n_unsaved = 0
+
+
+def file_digests(cache_folder: Path) -> FileDigests:
+    """Return the memory of the digests of pictures and sounds."""
+    return FileDigests(cache_folder / _DIGESTS)
+
+
+def find_files(paths: Sequence[str | None], root: Path, media: MediaSettings, digests: FileDigests) -> NamedFiles:
+    """Find and hash the files that rows name.
+
+    Args:
+        root: The media root, resolved.
+    """
+    named = NamedFiles()
+    for row, path in enumerate(paths):
+        if path is None or is_blank(path):
+            continue
+        named.stamps += stamp_of(path)  # first: what changes from here on is seen the next time
+        try:
+            file = locate(path, root, max_megabytes=media.max_megabytes)
+            digest = _digest(digests, file)
+        except BadFileError as error:
+            named.failed[row] = error
+            named.contents += content_of(path, error.code)
+            continue
+        named.rows.append(row)
+        named.files.append(file)
+        named.digests.append(digest)
+        named.contents += content_of(path, digest)
+    return named
+
+
+def stamp_of(path: str) -> int:
+    """Return a number that changes with a file's size or modification time: 40 bits, to be summed over files."""
+    try:
+        state = Path(path).stat()
+        return content_of(path, f"{state.st_size} {state.st_mtime_ns}")
+    except (OSError, ValueError):
+        return content_of(path, "")
+
+
+def content_of(path: str, content: str) -> int:
+    """Return a number that changes with a file's digest, or with what is wrong with it: 40 bits, to be summed."""
+    name = f"{path}\0{content}".encode(errors="surrogatepass")
+    return int.from_bytes(hashlib.blake2b(name, digest_size=_SUMMAND_BYTES).digest())
 
 
 def _digest(digests: FileDigests, file: Path) -> str:

@@ -35,6 +35,7 @@ from recpipe.schemas import (
     MEDIA_PATH,
     Artifact,
 )
+from recpipe.stages.pipeline import media_changes
 from recpipe.stages.pipeline.cached_files import COLUMNS, CachedFiles
 from recpipe.stages.pipeline.media_sections import MediaSections
 from recpipe.store.arrow import empty_table, vector_array
@@ -84,29 +85,33 @@ class MediaBlocks:
     Attributes:
         files: One entry for each column of paths.
         details: Counts for the manifest of the embeddings, by column.
+        seen: What the files were when they were encoded.
     """
 
     files: tuple[CachedFiles, ...] = ()
     details: dict[str, Any] = field(default_factory=dict)
+    seen: media_changes.Seen = field(default_factory=dict)
 
     @property
     def manifest(self) -> dict[str, Any]:
         """Entries for the manifest of the embeddings: encoders and counts."""
         encoders = {f"{files.column}_encoder": files.model.key for files in self.files}
-        return {**encoders, "media": self.details} if self.files else {}
+        return {**encoders, "media": self.details, media_changes.SEEN: self.seen} if self.files else {}
 
     @property
     def columns(self) -> list[str]:
         """The columns of paths."""
         return [files.column for files in self.files]
 
-    def arrays(self, table: pa.Table) -> dict[str, pa.Array]:
-        """Return the vector columns of rows of the table, from the cache."""
-        arrays = {}
+    def arrays(self, table: pa.Table) -> tuple[dict[str, pa.Array], dict[str, int]]:
+        """Return the vector columns of rows of the table, from the cache, and counts of the files they are of."""
+        arrays: dict[str, pa.Array] = {}
+        counts: dict[str, int] = {}
         for files in self.files:
             found = files.read(table.column(files.column).to_pylist())
             arrays[f"{BLOCK_PREFIX}{files.model.modality}"] = vector_array(found.vectors, found.present)
-        return arrays
+            counts |= media_changes.sums(files.column, found)
+        return arrays, counts
 
 
 @dataclass
@@ -136,6 +141,7 @@ class _EncodeFiles:
                 own[error.code] = own.get(error.code, 0) + 1
                 lines.append(_line(id_name, ids[row], files.column, paths[row], error))
             counts |= {f"{files.column}_{name}": count for name, count in own.items()}
+            counts |= media_changes.sums(files.column, found)
         schema = empty_table(self.errors, dim=0).schema
         return pa.Table.from_pylist(lines, schema=schema), counts
 
@@ -200,7 +206,7 @@ def encode_files(
     if too_many:
         context.forget_parts()  # the files may be mended before the next run
         raise _refusal(too_many, details, context, errors)
-    return MediaBlocks(files, details)
+    return MediaBlocks(files, details, media_changes.seen(counts, [entry.column for entry in files]))
 
 
 def _details(counts: dict[str, Any], column: str) -> dict[str, Any]:
@@ -227,7 +233,7 @@ def _report(files: CachedFiles, details: dict[str, Any], table: ArtifactReader, 
     )  # fmt: skip
     if details["failed"]:
         log.warning(
-            "%s: %d of %d files give no vector (%s); see %s; once they are mended: --force",
+            "%s: %d of %d files give no vector (%s); see %s; the next run sees what was mended",
             name, sum(details["failed"].values()), details["named"], _codes(details), errors.name,
         )  # fmt: skip
 

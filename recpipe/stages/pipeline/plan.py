@@ -16,7 +16,7 @@ from recpipe import __version__
 from recpipe.config import Settings, identity_of
 from recpipe.errors import ConfigError, DataError, MissingInputError
 from recpipe.schemas import INTERACTIONS, TRAIN_INTERACTIONS, Artifact, Scope
-from recpipe.stages.base import Given, Input, select
+from recpipe.stages.base import MEDIA_FILES, Given, Input, select
 from recpipe.stages.pipeline.registry import AnyStage, producer
 from recpipe.stages.settings import Config
 from recpipe.stages.tables import TABLE_STAGES
@@ -129,10 +129,11 @@ class Planner:
             if not entry.optional or self._belongs(entry, found, settings, upstream):
                 inputs[entry.artifact.name] = found
         files = stage.files(settings) if stage.files else []
-        manifest = self._manifest(stage, view, settings, inputs, files)
         outputs = {
             artifact.name: self._output(artifact, view) for artifact in stage.outputs(settings, self.given, view)
         }
+        made_of = self._made_of(stage, settings, inputs, files, outputs)
+        manifest = self._manifest(stage, view, settings, made_of)
         state, reasons = self._state(manifest, inputs, outputs)
         return Plan(
             stage, view, settings, self.given, inputs, files, outputs, manifest, state, reasons, tuple(needed.values())
@@ -186,12 +187,26 @@ class Planner:
     def _output(self, artifact: Artifact, view: View) -> Path:
         return self._write_paths.get(artifact.name) or self.layout.path(artifact, view)
 
-    def _manifest(
-        self, stage: AnyStage, view: View, settings: Settings, inputs: dict[str, ResolvedInput], files: list[Path]
-    ) -> Manifest:
+    def _made_of(
+        self,
+        stage: AnyStage,
+        settings: Settings,
+        inputs: dict[str, ResolvedInput],
+        files: list[Path],
+        outputs: dict[str, Path],
+    ) -> dict[str, str]:
+        """Return the fingerprints of all that is read, by name."""
         made_of = {name: entry.fingerprint or "" for name, entry in inputs.items()}
         if files:
             made_of["files"] = self.digests.combined(files)
+        if stage.changed_files:
+            made = _readable_manifest(next(iter(outputs.values())))
+            paths = {name: entry.path for name, entry in inputs.items()}
+            if made and (changed := stage.changed_files(settings, paths, made)):
+                made_of[MEDIA_FILES] = changed
+        return made_of
+
+    def _manifest(self, stage: AnyStage, view: View, settings: Settings, made_of: dict[str, str]) -> Manifest:
         identity = stage.identity(settings, self.digests) if stage.identity else None
         values = identity_of(settings)
         content = {
@@ -234,6 +249,13 @@ class Planner:
             elif old.fingerprint != manifest.fingerprint:
                 reasons.extend(reason for reason in differences(old, manifest) if reason not in reasons)
         return (State.STALE, reasons) if reasons else (State.CURRENT, [])
+
+
+def _readable_manifest(path: Path) -> Manifest | None:
+    try:
+        return read_manifest(path)
+    except DataError:
+        return None  # damaged: made again
 
 
 def command_for(stage: AnyStage, view: View) -> str:
