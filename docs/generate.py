@@ -19,9 +19,10 @@ from recpipe.cli import registry as commands
 from recpipe.cli.app import main as root
 from recpipe.config import Execution, Settings
 from recpipe.ingest.simulate.settings import SimulateSettings
+from recpipe.models.base import ModelSpec
 from recpipe.models.registry import find_model, model_names
 from recpipe.models.settings import ModelSettings
-from recpipe.schemas import ARTIFACTS, MODEL, Artifact, Scope
+from recpipe.schemas import ARTIFACTS, ITEM_EMBEDDINGS, MODEL, USER_EMBEDDINGS, USER_PROFILES, Artifact, Scope
 from recpipe.stages.pipeline.registry import producer, stages
 from recpipe.stages.settings import Config
 from recpipe.stages.tables import TABLE_STAGES
@@ -104,9 +105,25 @@ def configuration_page() -> str:
     lines += ["\n## train\n", inspect.cleandoc(ModelSettings.__doc__ or "") + "\n"]
     for name in model_names():
         spec = find_model(name)
-        lines += [f"\n### train.model: {name}\n", spec.summary + "\n", *_table("train.", spec.settings)]
+        lines += [f"\n### train.model: {name}\n", _described(spec), *_table("train.", spec.settings)]
     lines += ["\n## simulate\n", "Keys of `recpipe simulate --set`.\n", *_table("", SimulateSettings)]
     return "\n".join(lines) + "\n"
+
+
+def _described(spec: ModelSpec[ModelSettings]) -> str:
+    """Return what a model is and what it reads."""
+    vectors = {
+        ITEM_EMBEDDINGS.name: "item embeddings",
+        USER_EMBEDDINGS.name: "user embeddings",
+        USER_PROFILES.name: "user profiles",
+    }
+    reads = ["items", "interactions", *(vectors[name] for name in spec.reads)]
+    if spec.attributes:
+        reads.append("attributes of items and users")
+    told = f"{spec.summary} It reads {', '.join(reads[:-1])} and {reads[-1]}"
+    if spec.blocks:
+        told += "; of items also the vectors of text fields, pictures and sounds encoded apart"
+    return f"{told}.\n"
 
 
 def _settings_of(annotation: Any) -> type[Settings] | None:

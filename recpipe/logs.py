@@ -11,6 +11,7 @@ import json
 import logging
 import sys
 import time
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -107,6 +108,14 @@ def configure(log_format: LogFormat = "plain", *, debug: bool = False) -> None:
     logger.handlers = [handler]
     logger.setLevel(logging.DEBUG if debug else logging.INFO)
     logger.propagate = False
+    warnings.showwarning = _log_warning
+
+
+def _log_warning(
+    message: Warning | str, category: type[Warning], filename: str, lineno: int, *_: object, **__: object
+) -> None:
+    """Make a library's warning a line of the log: as text of its own it would break a log of JSON lines."""
+    get().warning("%s: %s", category.__name__, message, extra=fields(source=f"{filename}:{lineno}"))
 
 
 @dataclass(frozen=True, slots=True)

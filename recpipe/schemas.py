@@ -107,8 +107,8 @@ PROFILE_EMBEDDING = Column("profile_embedding", Type.VECTOR, "Embedding of the u
 HISTORY_EMBEDDING = Column("history_embedding", Type.VECTOR, "Recency-weighted mean of the embeddings of the user's items.", optional=True, nullable=True)
 
 MEDIA_COLUMN = Column("column", Type.STRING, "The column that names the file: image or audio.")
-MEDIA_PATH = Column("path", Type.STRING, "The file, as the table names it.")
-FAILURE_CODE = Column("code", Type.STRING, "What is wrong: missing, outside, unreadable, too_large, unsupported, empty or silent.")
+MEDIA_PATH = Column("path", Type.STRING, "The file as it was looked for: below data.media_root.")
+FAILURE_CODE = Column("code", Type.STRING, "What is wrong: missing, outside, unreadable, too_large, unsupported, empty, silent or no_vector.")
 FAILURE_MESSAGE = Column("message", Type.STRING, "The same in a sentence, with its figures.")
 
 FEATURE = Column("feature", Type.STRING, "Name of one behaviour feature: a coordinate of x.")

@@ -74,7 +74,9 @@ def size(
     for key, segments, vectors, n_bytes, used, encoder in rows:
         click.echo(f"{key:<20} {segments:>8} {vectors:>12} {n_bytes:>11}  {used:<16}  {encoder}".rstrip())
     if models := calibrated_bytes(cache):
-        click.echo(f"{_bytes(models)} more are calibrated int8 models, which are never removed by themselves")
+        click.echo(
+            f"{_bytes(models)} more are calibrated int8 models, which only recpipe cache prune --older-than removes"
+        )
     for entry in found:
         if entry.unreadable:
             click.echo(f"{entry.key}: {entry.unreadable} segments cannot be read; recpipe cache merge drops them")
@@ -139,7 +141,8 @@ def prune(
     """Remove segments, the least recently used first, and what killed runs left half written.
 
     Without options down to `cache.max_gb`; --key alone removes everything of that key. A key that a running
-    stage uses is left alone. What is removed is computed again when it is needed.
+    stage uses is left alone. What is removed is computed again when it is needed. With --older-than, calibrated
+    int8 models that were not used for so long go as well.
 
     \b
     Examples:
@@ -149,6 +152,7 @@ def prune(
     """
     from recpipe import logs
     from recpipe.errors import ConfigError, LockedError
+    from recpipe.stages.pipeline.cached_files import file_digests
     from recpipe.stages.settings import load
     from recpipe.store.cache_upkeep import prune as prune_cache
 
@@ -174,6 +178,8 @@ def prune(
             )
         for key in done.in_use:
             logs.get().warning("left alone, a running stage uses it: %s", key)
+        if not dry_run and not keys:
+            file_digests(config.cache_folder).forget_missing()
     click.echo(_pruned(done, dry_run=dry_run))
 
 
@@ -183,6 +189,8 @@ def _pruned(done: Pruned, *, dry_run: bool) -> str:
         f"{verb} {removed.segments:,} segments of {key}, {_bytes(removed.n_bytes)}"
         for key, removed in sorted(done.removed.items())
     ]
+    if done.models:
+        lines.append(f"{verb} {done.models:,} calibrated int8 models, {_bytes(done.models_bytes)}")
     return "\n".join([*(lines or ["nothing to remove"]), f"kept {_bytes(done.kept_bytes)}"])
 
 

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +28,9 @@ _STREAMED = {0, 0x7FFFFFFF, 0xFFFFFFFF}
 def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: float) -> list[npt.NDArray[np.float32]]:
     """Decode a sound: channels averaged, cut into windows of equal length, resampled to `rate`.
 
-    A sound that is longer than a window is cut into the fewest windows of one length that are
-    not longer, so that no window is a scrap. Windows of silence are left out. Only one window
-    is in memory with all its channels.
+    Where channels cancel out, the loudest counts. A sound that is longer than a window is cut into
+    the fewest windows of one length that are not longer, so that no window is a scrap. Windows of
+    silence are left out. Only one window is in memory with all its channels.
 
     Args:
         rate: Samples a second of the windows returned.
@@ -43,7 +46,7 @@ def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: f
 
     try:
         # opened here, so that the format is read from the content: by its name, x.raw would be headerless
-        with path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
+        with _quiet(), path.open("rb") as file, soundfile.SoundFile(file.fileno(), closefd=False) as sound:
             return _windows(sound, rate=rate, window_seconds=window_seconds, max_seconds=max_seconds)
     except soundfile.LibsndfileError as error:
         if "unknown format" in str(error).lower() or "not recognised" in str(error).lower():
@@ -51,6 +54,24 @@ def read_windows(path: Path, *, rate: int, window_seconds: float, max_seconds: f
         raise unreadable(error) from error
     except (OSError, RuntimeError, TypeError, ValueError) as error:
         raise unreadable(error) from error
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the MP3 decoder prints off stderr, whose lines are the log's."""
+    try:
+        before = os.dup(2)
+    except OSError:  # the process has no stderr
+        yield
+        return
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    os.close(nowhere)
+    try:
+        yield
+    finally:
+        os.dup2(before, 2)
+        os.close(before)
 
 
 def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float) -> list[npt.NDArray[np.float32]]:
@@ -73,7 +94,7 @@ def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float
         read += len(channels)
         if not np.isfinite(channels).all() or np.abs(channels).max(initial=0.0) > _LOUDEST:
             raise BadFileError(Code.UNREADABLE, "samples that are no sound: not finite, or far beyond full scale")
-        samples = channels.mean(axis=1)  # (n,)
+        samples = _mono(channels)
         if len(samples) and np.abs(samples).max() > _SILENCE:
             kept.append(resampled(samples, source_rate, rate))
         if len(samples) < wanted:
@@ -84,6 +105,17 @@ def _windows(sound: Any, *, rate: int, window_seconds: float, max_seconds: float
     if not kept:
         raise BadFileError(Code.SILENT, "nothing but silence")
     return kept
+
+
+def _mono(channels: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return the mean of (n, n_channels) samples; of channels that cancel out, the loudest."""
+    mean: npt.NDArray[np.float32] = channels.mean(axis=1)
+    if channels.shape[1] == 1 or len(channels) == 0:
+        return mean
+    loudest = np.abs(channels).max(axis=0)  # (n_channels,)
+    if loudest.max() > _SILENCE >= np.abs(mean).max():
+        return np.ascontiguousarray(channels[:, int(loudest.argmax())])
+    return mean
 
 
 def _is_cut_off(log: str) -> bool:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,8 @@ def read(folder: Path) -> Calibration | None:
         intact = False
     if not intact:
         raise _damaged(folder)
+    with suppress(OSError):  # somebody else's, in a shared cache
+        os.utime(folder / FIGURES_FILE)  # pruning removes what was not used for long
     return found
 
 

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 # Pillow also knows formats that start other programs (EPS) or are none a shop's pictures come in.
 FORMATS = ("JPEG", "MPO", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+# How such files begin; BMP's two letters begin other files as well, WebP's are those of WAV.
+_SIGNATURES = (b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF8", b"II*\0", b"MM\0*")
 # Resizing the short side of a thread of pixels to a model's input makes the long one enormous.
 _MAX_ASPECT = 100
 _LEVELS_16_TO_8_BITS = 257
@@ -71,6 +73,10 @@ def _open(path: Path, max_megapixels: float) -> Iterator[Image]:
     try:
         picture = Image.open(path, formats=[name for name in FORMATS if name in Image.OPEN])
     except UnidentifiedImageError:
+        with path.open("rb") as file:
+            begins = file.read(max(map(len, _SIGNATURES)))
+        if begins.startswith(_SIGNATURES):
+            raise BadFileError(Code.UNREADABLE, "cut off or damaged: it begins like a picture") from None
         raise BadFileError(Code.UNSUPPORTED, f"no picture of a known format ({', '.join(FORMATS)})") from None
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise _too_large(max_megapixels) from None

@@ -20,13 +20,13 @@ from torch import Tensor
 from recpipe.encoders.arithmetic import SMALLEST_NORM, inference
 from recpipe.encoders.audio import read_windows
 from recpipe.encoders.images import read_picture
-from recpipe.encoders.media_files import BadFileError
+from recpipe.encoders.media_files import BadFileError, Code
 from recpipe.encoders.media_models import PictureModel, load_picture_model, load_sound_model
 from recpipe.encoders.media_spec import MediaModel, Modality, require_decoder, require_media_precision, section
 from recpipe.encoders.resolve import verify_weights
 from recpipe.encoders.settings import AudioEncoderSettings, ImageEncoderSettings, MediaSettings, Precision
 from recpipe.encoders.sound_models import Samples, SoundModel
-from recpipe.errors import DataError, UnavailableError
+from recpipe.errors import UnavailableError
 
 # Batches of windows are made of this many at a time, those of like length together.
 _BATCHES_SORTED = 4
@@ -56,7 +56,6 @@ class MediaEncoder(Protocol):
         """Encode files that `media_files.locate` has let through.
 
         Raises:
-            DataError: A vector is NaN, infinite or zero.
             UnavailableError: The device ran out of memory.
         """
 
@@ -121,7 +120,7 @@ class PictureEncoder:
         if waiting:
             vectors.append(self._forward(waiting))
         stacked = torch.cat(vectors) if vectors else torch.zeros((0, self.dim))
-        return _finished(stacked, rows, paths, failed=failed, modality="image", precision=self._settings.precision)
+        return _finished(stacked, rows, len(paths), failed=failed, modality="image", precision=self._settings.precision)
 
     def _forward(self, pixels: Sequence[Tensor]) -> Tensor:
         """Return (b, dim) float32 vectors on the CPU."""
@@ -173,7 +172,7 @@ class SoundEncoder:
         rows = list(counts)
         means = [sums[row] / counts[row] for row in rows]
         stacked = torch.from_numpy(np.stack(means).astype(np.float32)) if means else torch.zeros((0, self.dim))
-        return _finished(stacked, rows, paths, failed=failed, modality="audio", precision=self._settings.precision)
+        return _finished(stacked, rows, len(paths), failed=failed, modality="audio", precision=self._settings.precision)
 
     def _add(self, windows: list[tuple[int, Samples]], sums: dict[int, npt.NDArray[np.float64]]) -> None:
         """Encode windows and add their vectors to those of their rows."""
@@ -217,7 +216,7 @@ def _arithmetic(
 def _finished(
     stacked: Tensor,
     rows: list[int],
-    paths: Sequence[Path],
+    n_files: int,
     *,
     failed: dict[int, BadFileError],
     modality: Modality,
@@ -227,14 +226,11 @@ def _finished(
     raw = stacked.numpy()
     assert len(raw) == len(rows), (raw.shape, len(rows))
     norms = np.linalg.norm(raw, axis=1, keepdims=True)  # (k, 1)
-    bad = ~np.isfinite(norms[:, 0]) | ~(norms[:, 0] > SMALLEST_NORM)
-    if bad.any():
-        first = paths[rows[int(np.flatnonzero(bad)[0])]]
-        raise DataError(
-            f"the {modality} encoder gives no vector for {int(bad.sum())} files: NaN, infinite or zero",
-            where=f"the first is {first}",
-            next_step="look at the file" if precision == "float32" else f"--set {section(modality)}.precision=float32",
-        )
-    vectors = np.zeros((len(paths), raw.shape[1]), np.float32)
-    vectors[rows] = raw / norms
+    good = np.isfinite(norms[:, 0]) & (norms[:, 0] > SMALLEST_NORM)
+    advice = "" if precision == "float32" else f"; try {section(modality)}.precision: float32"
+    for place in np.flatnonzero(~good).tolist():
+        message = f"the encoder makes no vector of it: NaN, infinite or zero{advice}"
+        failed[rows[place]] = BadFileError(Code.NO_VECTOR, message)
+    vectors = np.zeros((n_files, raw.shape[1]), np.float32)
+    vectors[np.asarray(rows, dtype=np.int64)[good]] = raw[good] / norms[good]
     return EncodedFiles(vectors, failed)

@@ -21,6 +21,7 @@ class Code(StrEnum):
     UNSUPPORTED = "unsupported"
     EMPTY = "empty"
     SILENT = "silent"
+    NO_VECTOR = "no_vector"
 
 
 class BadFileError(Exception):

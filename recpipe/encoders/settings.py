@@ -146,7 +146,7 @@ class AudioEncoderSettings(Settings):
     batch_size: Annotated[PositiveInt, Execution()] = 4
     """Windows of sound in a batch."""
 
-    window_seconds: PositiveFloat = 10.0
+    window_seconds: float = Field(default=10.0, ge=0.1)
     """Longest piece of a sound encoded at once; the vector of a longer one is the mean of its pieces."""
 
 

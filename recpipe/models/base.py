@@ -262,7 +262,7 @@ class ModelSpec(Generic[S]):
         targets: what it can learn, preferred first.
         reads: names of the artifacts it needs besides items and interactions.
         attributes: whether it reads the attribute columns of items and users.
-        parts: names of the models it is composed of.
+        blocks: whether it reads the items' vector columns of text fields, pictures and sounds.
     """
 
     name: str
@@ -272,7 +272,7 @@ class ModelSpec(Generic[S]):
     targets: tuple[Target, ...]
     reads: tuple[str, ...] = ()
     attributes: bool = False
-    parts: tuple[str, ...] = ()
+    blocks: bool = False
 
     def create(self, settings: ModelSettings) -> Model:
         """Make an unfitted model. TypeError when the settings are another model's."""

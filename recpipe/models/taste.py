@@ -150,4 +150,5 @@ MODEL = ModelSpec(
     targets=("implicit",),
     reads=(ITEM_EMBEDDINGS.name,),
     attributes=True,
+    blocks=True,
 )

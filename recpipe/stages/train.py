@@ -134,6 +134,8 @@ def _run(settings: TrainStageSettings, context: StageContext) -> None:
             writer.commit(**details)
     counts = ", ".join(f"{name} {count:,}" for name, count in report.counts.items())
     name = selected.model.settings.model
+    if population.items.blocks and not find_model(name).blocks:
+        context.log.info("%s does not read the items' %s", name, ", ".join(population.items.blocks))
     context.log.info("%s fitted to %s feedback: %s → %s", name, report.target, counts, folder)
 
 

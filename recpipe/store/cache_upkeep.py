@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from collections.abc import Collection
 from contextlib import ExitStack
@@ -48,11 +49,14 @@ class Pruned:
         removed: By encoder key; without those of which nothing was removed.
         in_use: Encoder keys that were left alone because somebody uses them.
         kept_bytes: What is left.
+        models: Calibrated int8 models that were removed, and `models_bytes`, their size.
     """
 
     removed: dict[str, Removed] = field(default_factory=dict)
     in_use: list[str] = field(default_factory=list)
     kept_bytes: int = 0
+    models: int = 0
+    models_bytes: int = 0
 
 
 def sizes(cache: Path) -> list[KeySize]:
@@ -89,7 +93,8 @@ def prune(
     """Remove segments: those unused for too long, then the least recently used ones until the rest fits.
 
     Without limits all of them. Encoder keys that somebody uses are left alone, and counted.
-    Temporary files of killed writers go too.
+    Temporary files of killed writers go too. So do calibrated int8 models that were unused for too long,
+    where no keys are named: for their size alone none goes, as all vectors made with it would be lost with it.
 
     Args:
         max_bytes: What may stay, of the encoder keys looked at.
@@ -122,7 +127,20 @@ def prune(
         for folder in () if dry_run else free:
             folder.sweep(alone=True)
             folder.remove_if_empty()
+    if oldest is not None and keys is None:
+        _remove_calibrated(cache, oldest, result, dry_run=dry_run)
     return result
+
+
+def _remove_calibrated(cache: Path, oldest: float, result: Pruned, *, dry_run: bool) -> None:
+    folders = [path for path in (cache / CALIBRATED).glob("*") if path.is_dir()]
+    for folder in folders:
+        states = [path.stat() for path in folder.iterdir() if path.is_file()]
+        if max((state.st_mtime for state in states), default=0.0) < oldest:
+            result.models += 1
+            result.models_bytes += sum(state.st_size for state in states)
+            if not dry_run:
+                shutil.rmtree(folder, ignore_errors=True)
 
 
 def _remove(file: SegmentFile, folder: KeyFolder, result: Pruned, *, dry_run: bool) -> None:

@@ -45,6 +45,15 @@ class FileDigests:
         """Return one digest over several files' names and contents, in the order given."""
         return fingerprint({"files": [[path.name, self.digest(path)] for path in paths]})
 
+    def forget_missing(self) -> int:
+        """Forget files that are gone, and write the memory; return how many there were."""
+        kept = {path: entry for path, entry in self._known.items() if Path(path).exists()}
+        n_gone = len(self._known) - len(kept)
+        if n_gone:
+            self._known = kept
+            publish.write_json(self._memory, kept)
+        return n_gone
+
     def save(self) -> None:
         """Write the memory; entries other processes added meanwhile are kept."""
         if self._changed:

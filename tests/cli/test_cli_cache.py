@@ -12,6 +12,7 @@ import pytest
 from conftest import World
 from runs import finish, start
 
+from recpipe.stages.pipeline.cached_files import file_digests
 from recpipe.store.cache import EmbeddingCache, content_keys
 from recpipe.store.cache_folder import KeyFolder
 
@@ -108,6 +109,37 @@ def test_prune(segments: list[Path], words: tuple[str, ...], left: list[int], ru
     done = run_cli("cache", "prune", *words).stdout
     assert [number for number, path in enumerate(segments) if path.exists()] == left
     assert planned.replace("would remove", "removed") == done
+
+
+def test_prune_removes_int8_models_by_age_alone(segments: list[Path], run_cli) -> None:
+    folders = [Path("work/cache/.calibrated") / name for name in ("old", "used")]
+    for folder in folders:
+        folder.mkdir(parents=True)
+        for name in ("model.xml", "model.bin", "calibration.json"):
+            (folder / name).write_bytes(b"0" * 500_000)
+            os.utime(folder / name, (time.time() - 40 * DAY,) * 2)
+    os.utime(folders[1] / "calibration.json")
+    for words in (("--max-gb", "0"), ("--older-than", "50"), ("--older-than", "30", "--key", KEYS[0])):
+        run_cli("cache", "prune", *words)
+        assert all(folder.is_dir() for folder in folders)
+    planned = run_cli("cache", "prune", "--older-than", "30", "--dry-run").stdout
+    assert "would remove 1 calibrated int8 models, 1.50 MB" in planned and folders[0].is_dir()
+    assert "removed 1 calibrated int8 models, 1.50 MB" in run_cli("cache", "prune", "--older-than", "30").stdout
+    assert [folder.is_dir() for folder in folders] == [False, True]
+
+
+def test_prune_forgets_files_that_are_gone(segments: list[Path], run_cli) -> None:
+    for name in ("here.png", "gone.png"):
+        Path(name).write_text(name)
+    digests = file_digests(Path("work/cache"))
+    known = {name: digests.digest(Path(name)) for name in ("here.png", "gone.png")}
+    digests.save()
+    Path("gone.png").unlink()
+    run_cli("cache", "prune", "--dry-run")
+    assert len(json.loads(Path("work/cache/.media_digests.json").read_text())) == 2
+    run_cli("cache", "prune")
+    ((path, entry),) = json.loads(Path("work/cache/.media_digests.json").read_text()).items()
+    assert path.endswith("here.png") and entry[2] == known["here.png"]
 
 
 def test_prune_removes_the_least_recently_used_first(segments: list[Path], run_cli) -> None:

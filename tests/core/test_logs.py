@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import json
 import logging
+import warnings
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 
 from recpipe import logs
@@ -54,6 +56,18 @@ def test_json_lines_parse_whatever_is_in_them(capsys: pytest.CaptureFixture[str]
     assert str(first["time"]).endswith("+00:00")
     assert "stage" not in second
     assert "ValueError: inner" in str(second["traceback"])
+
+
+def test_a_librarys_warning_is_a_line_of_the_log(capsys: pytest.CaptureFixture[str]) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        logs.configure("json")
+        np.array([3e38], np.float32) * np.float32(10)
+    (line,) = capsys.readouterr().err.splitlines()
+    entry = json.loads(line)
+    assert entry["level"] == "warning"
+    assert entry["message"].startswith("RuntimeWarning: overflow")
+    assert "test_logs.py" in entry["source"]
 
 
 def test_plain_lines_carry_the_stage_and_the_level_of_warnings(capsys: pytest.CaptureFixture[str]) -> None:

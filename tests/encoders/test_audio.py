@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -89,9 +91,34 @@ def test_other_formats_whatever_the_name(tmp_path: Path, suffix: str) -> None:
     assert np.abs(np.fft.rfft(window, RATE)).argmax() == pytest.approx(440, abs=2)
 
 
-@pytest.mark.parametrize("samples", [np.zeros(RATE), np.full(RATE, 9e-5), np.stack([sine(1, RATE), -sine(1, RATE)], 1)])
+@pytest.mark.parametrize("samples", [np.zeros(RATE), np.full(RATE, 9e-5), np.zeros((RATE, 2))])
 def test_silence(tmp_path: Path, samples: np.ndarray) -> None:
     assert code_of(save(tmp_path / "a.wav", samples, RATE)) == "silent"
+
+
+def test_channels_that_cancel_out_are_heard_by_the_loudest(tmp_path: Path) -> None:
+    loud = sine(1, RATE)
+    (found,) = read(save(tmp_path / "a.wav", np.stack([0.999 * loud, -loud, np.zeros(RATE)], 1)[:, :2], RATE))
+    assert np.abs(found - (0.999 * loud - loud) / 2).max() < 1e-3  # not quite silent: the mean
+    (found,) = read(save(tmp_path / "b.wav", np.stack([0.5 * loud, -loud, 0.5 * loud], 1), RATE))
+    assert np.abs(found + loud).max() < 1e-3
+
+
+def test_the_mp3_decoder_says_nothing_on_stderr(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    content = save(tmp_path / "whole.mp3", sine(2, RATE), RATE).read_bytes()
+    broken = tmp_path / "broken.mp3"
+    rng = np.random.default_rng(0)
+    noise = bytearray(content)
+    for place in rng.integers(len(noise) // 4, len(noise), 400).tolist():
+        noise[place] = int(rng.integers(256))
+    broken.write_bytes(noise)
+    with soundfile.SoundFile(broken) as sound:
+        sound.read()
+    assert capfd.readouterr().err  # it has something to say
+    with suppress(BadFileError):
+        read(broken)
+    print("after", file=sys.stderr)
+    assert capfd.readouterr().err == "after\n"
 
 
 def test_no_samples(tmp_path: Path) -> None:

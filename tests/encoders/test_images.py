@@ -177,3 +177,9 @@ def test_whatever_a_file_holds_it_is_a_picture_or_has_a_code(
         assert read(path).shape[2] == 3
     except BadFileError as error:
         assert error.code.value in {"unreadable", "unsupported", "too_large"}
+
+
+@pytest.mark.parametrize("kind", ["PNG", "TIFF", "GIF", "JPEG"])
+@pytest.mark.parametrize("n_bytes", [10, 16])
+def test_what_begins_like_a_picture_and_ends_there_is_unreadable(tmp_path: Path, kind: str, n_bytes: int) -> None:
+    assert code_of(save(tmp_path / "a", CONTENTS[kind][:n_bytes])) == "unreadable"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +24,8 @@ from recpipe.models.base import (
 )
 from recpipe.models.registry import find_model, load_model, model_names
 from recpipe.models.settings import IterativeSettings
-from recpipe.schemas import ARTIFACTS
+from recpipe.models.tables import Block
+from recpipe.schemas import ARTIFACTS, ITEM_EMBEDDINGS
 from recpipe.training.fitting import fit
 
 N_USERS, N_ITEMS, DIM = 30, 40, 8
@@ -143,7 +144,7 @@ def test_declaration_is_complete(name: str) -> None:
     assert spec.settings().model == name
     assert spec.targets
     assert set(spec.reads) <= set(ARTIFACTS)
-    assert set(spec.parts) <= set(model_names())
+    assert not spec.blocks or ITEM_EMBEDDINGS.name in spec.reads
 
 
 def test_models_are_declared_without_heavy_imports() -> None:
@@ -166,6 +167,18 @@ def test_scores_are_finite_and_told_apart(name: str, world: World) -> None:
     assert np.isfinite(scores).all()
     assert len(np.unique(scores[1])) > 1
     assert all(sources(model, world.profiles, world.histories))
+
+
+def test_vectors_of_pictures_are_read_by_the_models_that_say_so(name: str, world: World) -> None:
+    rng = np.random.default_rng(11)
+    picture = Block(unit_rows(rng, N_ITEMS, np.ones(N_ITEMS, bool)), np.ones(N_ITEMS, bool))
+    seeing = replace(world.items, blocks={"image": picture})
+    with_pictures = World(seeing, world.profiles, replace(world.histories, items=seeing))
+    alike = []
+    for folder_world in (world, with_pictures):
+        model = fitted(name, folder_world.data())
+        alike.append(all_scores(model, folder_world.profiles, folder_world.histories))
+    assert (not np.allclose(alike[0], alike[1], atol=1e-6)) == find_model(name).blocks
 
 
 def test_fit_is_reproducible_and_independent_of_blocks(name: str, world: World) -> None:

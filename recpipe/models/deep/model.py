@@ -225,4 +225,5 @@ MODEL = ModelSpec(
     factory=DeepModel,
     targets=("rating", "implicit"),
     reads=(ITEM_EMBEDDINGS.name, USER_PROFILES.name),
+    blocks=True,
 )

@@ -278,4 +278,5 @@ MODEL = ModelSpec(
     targets=("implicit",),
     reads=(ITEM_EMBEDDINGS.name,),
     attributes=True,
+    blocks=True,
 )

@@ -29,7 +29,7 @@ from recpipe.models.base import (
     TrainingData,
     UserVectors,
 )
-from recpipe.models.hybrid.settings import PARTS, HybridSettings
+from recpipe.models.hybrid.settings import HybridSettings
 from recpipe.models.registry import find_model
 from recpipe.schemas import ITEM_EMBEDDINGS, USER_EMBEDDINGS
 
@@ -257,5 +257,5 @@ MODEL = ModelSpec(
     targets=("implicit",),
     reads=(ITEM_EMBEDDINGS.name, USER_EMBEDDINGS.name),
     attributes=True,
-    parts=tuple(PARTS),
+    blocks=True,
 )

@@ -284,4 +284,5 @@ MODEL = ModelSpec(
     targets=("implicit",),
     reads=(ITEM_EMBEDDINGS.name, USER_PROFILES.name),
     attributes=True,
+    blocks=True,
 )

@@ -115,9 +115,6 @@ class CachedFiles:
 
         Args:
             last: Nothing follows, so what is known of the files is written down.
-
-        Raises:
-            DataError: A vector is not finite or zero.
         """
         if self._cache is None:
             about = {"model": self.model.folder.name, "files": self.column, "precision": self.settings.precision}
