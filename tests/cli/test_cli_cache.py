@@ -119,7 +119,7 @@ def test_prune_removes_int8_models_by_age_alone(segments: list[Path], run_cli) -
             (folder / name).write_bytes(b"0" * 500_000)
             os.utime(folder / name, (time.time() - 40 * DAY,) * 2)
     os.utime(folders[1] / "calibration.json")
-    for words in (("--max-gb", "0"), ("--older-than", "50"), ("--older-than", "30", "--key", KEYS[0])):
+    for words in (("--older-than", "50"), ("--older-than", "30", "--key", KEYS[0]), ("--max-gb", "0")):
         run_cli("cache", "prune", *words)
         assert all(folder.is_dir() for folder in folders)
     planned = run_cli("cache", "prune", "--older-than", "30", "--dry-run").stdout
