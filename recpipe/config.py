@@ -174,7 +174,9 @@ def _describe(settings: type[Settings], raw: Mapping[str, Any], problem: dict[st
     if problem["type"] == "extra_forbidden":
         known = _fields_at(settings, location[:-1])
         return f"unknown key '{key}'{place}: {did_you_mean(location[-1], known)}"
-    message = str(problem["msg"]).removeprefix("Value error, ")
+    # "Input should be a valid integer, unable to parse string as an integer" says it twice
+    message = str(problem["msg"]).removeprefix("Value error, ").partition(", unable to parse")[0]
+    message = message.replace("Input should", "must")
     return f"{key or 'configuration'}{place}: {message} (got {problem['input']!r})"
 
 

@@ -181,6 +181,10 @@ class TestProblems:
         what = problem(tmp_path, "branch:\n  leaf:\n    width: 0\n  threads: many\ncolour: blue\n").what
         assert "branch.leaf.width (line 3): " in what
         assert "(got 0)" in what
+        assert (
+            problem(tmp_path, "branch: {leaf: {width: wide}}").what
+            == "branch.leaf.width (line 1): must be a valid integer (got 'wide')"
+        )
         assert "branch.threads (line 4): " in what
         assert "colour (line 5): " in what
 

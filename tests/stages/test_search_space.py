@@ -71,10 +71,10 @@ def test_what_cannot_be_searched(key: str, message: str) -> None:
 @pytest.mark.parametrize(
     ("key", "dimension", "message"),
     [
-        ("train.hidden_dim", {"int": [0, 16]}, "train.hidden_dim: Input should be greater than 0 (got 0)"),
-        ("train.dropout", {"float": [0.0, 1.0]}, "train.dropout: Input should be less than 1 (got 1.0)"),
-        ("train.hidden_dim", {"float": [8.0, 16.0]}, "train.hidden_dim: Input should be a valid integer"),
-        ("train.loss", {"choice": ["softmax", "bpp"]}, "train.loss: Input should be 'softmax', 'bpr'"),
+        ("train.hidden_dim", {"int": [0, 16]}, "train.hidden_dim: must be greater than 0 (got 0)"),
+        ("train.dropout", {"float": [0.0, 1.0]}, "train.dropout: must be less than 1 (got 1.0)"),
+        ("train.hidden_dim", {"float": [8.0, 16.0]}, "train.hidden_dim: must be a valid integer"),
+        ("train.loss", {"choice": ["softmax", "bpp"]}, "train.loss: must be 'softmax', 'bpr'"),
         ("train.hidden_dim", {"choice": [8, None]}, "train.hidden_dim: "),
         ("train.model", {"choice": ["content", "contend"]}, "unknown model 'contend'"),
         ("train.model", {"int": [1, 2]}, "models are named"),
